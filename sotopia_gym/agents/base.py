@@ -1,0 +1,55 @@
+"""What an agent is."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+from sotopia_gym.envs.dialogue import Action
+
+
+class Agent(ABC):
+    """Turns observations into actions.
+
+    Subclasses implement :meth:`act`; those that wait for something implement :meth:`aact`
+    without blocking the event loop. One agent plays one role in one episode at a time, except
+    where a subclass says otherwise.
+
+    Attributes:
+        name: The spec that makes an agent like this, where there is one; it is what episodes
+            carry.
+    """
+
+    name: str = "custom"
+
+    def reset(self, *, seed: int) -> None:
+        """Begin an episode; everything random in it derives from ``seed``."""
+
+    @abstractmethod
+    def act(self, observation: Mapping[str, Any]) -> Action:
+        """What to do now.
+
+        Args:
+            observation: One agent's observation of
+                :class:`~sotopia_gym.envs.parallel.SocialEnv`, with ``your_turn`` set.
+        """
+
+    async def aact(self, observation: Mapping[str, Any]) -> Action:
+        """:meth:`act`, without blocking the event loop."""
+        return await asyncio.to_thread(self.act, observation)
+
+    def usage(self) -> Mapping[str, int]:
+        """Requests and tokens since :meth:`reset`, named as in ``episodes.Usage``; or nothing."""
+        return {}
+
+    def close(self) -> None:
+        """Let go of models and connections; may be called twice."""
+
+
+def derive_seed(episode_seed: int, name: str) -> int:
+    """The seed of one player in an episode: equal arguments give equal seeds, below 2**63."""
+    digest = hashlib.sha256(f"{episode_seed}/{name}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1

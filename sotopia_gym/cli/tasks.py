@@ -1,0 +1,130 @@
+"""``sotopia-gym tasks``: what there is to play."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from sotopia_gym.tasks.official import Imported
+
+app = typer.Typer(help="Suites and tasks.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_tasks(
+    suite: Annotated[str | None, typer.Argument(help="A suite; without it, all suites.")] = None,
+) -> None:
+    """List the suites on this machine, or the tasks of one."""
+    from sotopia_gym.tasks.suites import list_suites, load_suite
+
+    if suite is not None:
+        for task in load_suite(suite):
+            typer.echo(
+                f"{task.task_id}  {task.scenario.codename}  ({', '.join(task.names.values())})"
+            )
+        return
+    for name in list_suites():
+        loaded = load_suite(name)
+        splits = ", ".join(f"{split} {len(ids)}" for split, ids in loaded.splits.items())
+        typer.echo(
+            f"{name} v{loaded.version}: {len(loaded)} tasks{f' ({splits})' if splits else ''}"
+        )
+
+
+@app.command()
+def show(
+    task_id: Annotated[str, typer.Argument(help="The task's id.")],
+    suite: Annotated[str, typer.Option(help="The suite it is in.")] = "starter",
+    view: Annotated[
+        str, typer.Option("--as", help="agent_0, agent_1, ... or environment (everything).")
+    ] = "environment",
+) -> None:
+    """Show one task, as one of its characters or the environment sees it."""
+    from sotopia_gym.tasks.background import background
+    from sotopia_gym.tasks.suites import load_suite
+    from sotopia_gym.tasks.visibility import ENVIRONMENT
+
+    task = load_suite(suite)[task_id]
+    if view != ENVIRONMENT:
+        typer.echo(background(task, view, max_turns=20))
+        return
+    typer.echo(task.model_dump_json(indent=2, exclude_defaults=True))
+
+
+@app.command("import")
+def import_folder(
+    folder: Annotated[Path, typer.Argument(help="A folder with files of SOTOPIA's format.")],
+    name: Annotated[
+        str | None, typer.Option(help="Name of the suite, unless it is the official one.")
+    ] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Close tags that are open where a text ends.")
+    ] = False,
+    skip_invalid: Annotated[
+        bool, typer.Option("--skip-invalid", help="Leave malformed records out, listing each.")
+    ] = False,
+) -> None:
+    """Import the official suite, or scenarios in its format, from a folder."""
+    from sotopia_gym.tasks import official
+
+    _save(official.import_folder(folder, name=name, repair=repair, skip_invalid=skip_invalid))
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="What to fetch: sotopia.")] = "sotopia",
+) -> None:
+    """Download the official suite from its public repository, verify it and import it."""
+    from http.client import HTTPException
+    from urllib.request import urlopen
+
+    from sotopia_gym.errors import SotopiaGymError, UnknownIdError
+    from sotopia_gym.tasks import official
+
+    if name != "sotopia":
+        raise UnknownIdError(f"cannot fetch {name!r}; only 'sotopia' can be fetched.")
+
+    def download(url: str) -> bytes:
+        typer.echo(f"fetching {url}", err=True)
+        try:
+            with urlopen(url, timeout=60) as response:
+                content: bytes = response.read()
+                return content
+        except (OSError, HTTPException) as error:  # also where the connection breaks off later
+            raise SotopiaGymError(
+                f"cannot download {url}: {error}. Download the four files elsewhere and use "
+                "sotopia-gym tasks import FOLDER."
+            ) from error
+
+    with tempfile.TemporaryDirectory() as folder:
+        official.fetch(download, Path(folder))
+        _save(official.import_folder(Path(folder)))
+
+
+@app.command("build-starter")
+def build_starter(
+    path: Annotated[Path, typer.Argument(help="Where to write it.")],
+) -> None:
+    """Generate the starter suite anew (for developers of this library)."""
+    from sotopia_gym.tasks import suites
+
+    typer.echo(suites.save_suite(suites.build_starter(), path))
+
+
+def _save(imported: Imported) -> None:
+    from sotopia_gym.tasks.suites import save_suite
+
+    for problem in imported.repaired:
+        typer.echo(f"repaired  {problem.record}: {problem.what}")
+    for problem in imported.skipped:
+        typer.echo(f"left out  {problem.record}: {problem.what}")
+    for suite in imported.suites:
+        path = save_suite(suite)
+        scenarios = len({task.scenario.scenario_id for task in suite})
+        typer.echo(f"{suite.name}: {scenarios} scenarios, {len(suite)} tasks -> {path}")
+    if imported.repaired or imported.skipped:
+        typer.echo(f"{len(imported.repaired)} repaired, {len(imported.skipped)} left out")

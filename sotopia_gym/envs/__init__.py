@@ -1,0 +1,1 @@
+"""The rules of a conversation, and the environments that play by them."""

@@ -1,0 +1,470 @@
+"""The social environment as a PettingZoo ``ParallelEnv``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.utils import seeding
+from pettingzoo import ParallelEnv
+
+from sotopia_gym import judges
+from sotopia_gym.envs import transcript
+from sotopia_gym.envs.dialogue import ACTION_TYPES, Action, Dialogue, Event, TurnOrder, check_rules
+from sotopia_gym.envs.render import Renderer, check_render_mode
+from sotopia_gym.envs.spaces import (
+    MAX_BACKGROUND_LENGTH,
+    MAX_DIALOGUE_LENGTH,
+    MAX_TURNS,
+    action_space,
+    observation_space,
+    to_action,
+)
+from sotopia_gym.envs.view import DialogueView
+from sotopia_gym.episodes.schema import Episode, Judgement
+from sotopia_gym.errors import ActionError, EpisodeStateError, JudgeError, TaskError
+from sotopia_gym.judges import Judge
+from sotopia_gym.tasks.background import background
+from sotopia_gym.tasks.schema import Suite, Task
+from sotopia_gym.tasks.suites import load_suite
+from sotopia_gym.version import __version__
+
+Observation = dict[str, Any]
+Info = dict[str, Any]
+StepResult = tuple[
+    dict[str, Observation], dict[str, float], dict[str, bool], dict[str, bool], dict[str, Info]
+]
+
+_log = logging.getLogger(__name__)
+_OPTIONS = ("task",)
+
+
+class SocialEnv(ParallelEnv[str, Observation, Any]):
+    """Social tasks: characters with private goals talk, a judge scores each at the end.
+
+    All agents stay in ``agents`` until the episode ends for all of them in one step. That step
+    carries the rewards, one goal score from 0 to 10 for each agent; all earlier rewards are 0.
+    Somebody leaving *terminates* an episode; the turn limit and a run of silent turns *truncate*
+    it.
+
+    Observation of each agent, see :func:`~sotopia_gym.envs.spaces.observation_space`:
+
+    - ``background``: the scene, its own biography, secret and goal, and what it may know of the
+      others.
+    - ``dialogue``: all that it has perceived so far, one event a line.
+    - ``last_turn``: the lines of the latest turn.
+    - ``turn``: turns played so far.
+    - ``your_turn``: 1 if it may act now.
+    - ``allowed_actions``: which action types have effect now.
+
+    Actions may be samples of :func:`~sotopia_gym.envs.spaces.action_space`,
+    :class:`~sotopia_gym.envs.dialogue.Action` objects, or dicts. What an agent may not do now
+    becomes ``none``, and its info says so under ``coerced``.
+
+    Infos of each agent: ``task_id``, ``episode_seed``, ``judge`` (who scores), ``judgement``
+    (``pending``, ``scored``, ``unscored`` or ``unjudged``), ``coerced`` (why its last action had
+    no or another effect, or None), ``dialogue_cut`` (how many of the oldest turns its ``dialogue``
+    no longer holds), ``ignored_options`` (after reset), and in the last step ``ending``,
+    ``scores`` (dimension to score), ``normalised`` and ``outcome`` where there is ground truth.
+
+    Args:
+        suite: A suite or the name of one. All its tasks must have the same number of agents.
+        split: Play only this split of the suite, e.g. ``"train"``.
+        judge: Who scores: see :func:`sotopia_gym.judges.from_spec`. ``"none"`` plays unjudged,
+            with rewards of 0.0 that mean nothing.
+        turn_order: ``"round-robin"``, ``"simultaneous"`` or ``"random"``.
+        max_turns: Turns after which an episode is truncated, at most 10,000.
+        max_silent_turns: Silent turns in a row after which it is truncated.
+        max_cycles: PettingZoo's name for ``max_turns``; wins if given.
+        render_mode: ``"ansi"`` (``render`` returns text), ``"human"`` (the terminal) or None.
+
+    Raises:
+        JudgeError: If the judge can never score a task of the suite.
+        TaskError: If the suite is empty or mixes numbers of agents.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {
+        "name": "sotopia_v0",
+        "render_modes": ["ansi", "human"],
+        "is_parallelizable": True,
+    }
+
+    def __init__(
+        self,
+        suite: str | Suite = "starter",
+        *,
+        split: str | None = None,
+        judge: str | Judge | None = "auto",
+        turn_order: TurnOrder = "round-robin",
+        max_turns: int = 20,
+        max_silent_turns: int = 3,
+        max_cycles: int | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        self.suite = load_suite(suite) if isinstance(suite, str) else suite
+        if split is not None:
+            self.suite = self.suite.split(split)
+        self.turn_order = turn_order
+        self.max_turns = max_turns if max_cycles is None else max_cycles
+        self.max_silent_turns = max_silent_turns
+        self._check_rules()
+        check_render_mode(render_mode)
+        self.render_mode = render_mode
+        self.possible_agents = [f"agent_{index}" for index in range(self.suite.num_agents)]
+        self.agents: list[str] = []
+        self.judge = judges.from_spec(judge)
+        self.judge_name = "none" if self.judge is None else self.judge.name
+        if self.judge is not None:
+            self.judge.check(self.suite)
+        if judge == "auto":
+            _log.info("judge 'auto' is %r here, at no cost", self.judge_name)
+        count = len(self.possible_agents)
+        self.observation_spaces = {a: observation_space(count) for a in self.possible_agents}
+        self.action_spaces = {a: action_space(count) for a in self.possible_agents}
+        self._rng: np.random.Generator | None = None
+        self._dialogue: Dialogue | None = None
+        self._episode: Episode | None = None
+        self._renderer = Renderer()
+
+    # --- PettingZoo ---------------------------------------------------------------------
+
+    @property
+    def max_cycles(self) -> int:
+        """PettingZoo's name for ``max_turns``; a change takes effect at the next reset."""
+        return self.max_turns
+
+    @max_cycles.setter
+    def max_cycles(self, value: int) -> None:
+        self.max_turns = value
+
+    def observation_space(self, agent: str) -> spaces.Dict:
+        """The observation space of ``agent``: always the same object."""
+        return self.observation_spaces[agent]
+
+    def action_space(self, agent: str) -> spaces.Dict:
+        """The action space of ``agent``: always the same object."""
+        return self.action_spaces[agent]
+
+    def reset(
+        self, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Observation], dict[str, Info]]:
+        """Start an episode.
+
+        Args:
+            seed: Seed of everything random from here on; None carries on with the generator that
+                is there, or starts one from the operating system's entropy.
+            options: ``{"task": task_id}`` picks the task; without it one is drawn uniformly.
+                Unknown options are listed in the infos under ``ignored_options``.
+
+        Returns:
+            Observations and infos of all agents.
+
+        Raises:
+            UnknownIdError: If the suite has no such task.
+        """
+        self._check_rules()
+        options = dict(options or {})
+        chosen = options.pop("task", None)
+        task = None if chosen is None else self.suite[chosen]
+        if seed is not None or self._rng is None:
+            self._rng, _ = seeding.np_random(seed)
+        if task is None:
+            task = self.suite.tasks[int(self._rng.integers(len(self.suite)))]
+        self._task = task
+        self._seed = int(self._rng.integers(2**53))
+        backgrounds = {a: background(task, a, max_turns=self.max_turns) for a in task.agents}
+        for agent, text in backgrounds.items():
+            if len(text) > MAX_BACKGROUND_LENGTH:
+                raise TaskError(
+                    f"task {task.task_id}: the background of {agent} has {len(text)} characters, "
+                    f"at most {MAX_BACKGROUND_LENGTH} fit an observation."
+                )
+        self._backgrounds = backgrounds
+        self.agents = list(self.possible_agents)
+        self._dialogue = Dialogue(
+            self.agents,
+            turn_order=self.turn_order,
+            max_turns=self.max_turns,
+            max_silent_turns=self.max_silent_turns,
+            rng=self._rng,
+        )
+        limit = MAX_DIALOGUE_LENGTH * len(self.agents)
+        self._views = {agent: DialogueView(limit) for agent in self.agents}
+        self._episode = None
+        self._coerced: dict[str, str] = {}
+        if self.render_mode is not None:
+            self._renderer.start(task, self.max_turns)
+            if self.render_mode == "human":
+                self.render()
+        infos = self._infos()
+        for info in infos.values():
+            info["ignored_options"] = sorted(map(str, options))
+        return self._observations(), infos
+
+    def step(self, actions: Mapping[str, Any]) -> StepResult:
+        """Play one turn.
+
+        Args:
+            actions: One action for each agent that may act; those of other agents become
+                ``none``, and may be missing.
+
+        Returns:
+            Observations, rewards, terminations, truncations and infos of all agents.
+
+        Raises:
+            ActionError: If an action is not one, or one is missing. The state is unchanged.
+            EpisodeStateError: If no episode is running.
+            JudgeError: If the episode ended and could not be scored. It carries the episode;
+                :meth:`rejudge` tries again.
+        """
+        episode = self._advance(actions)
+        if episode is None:
+            return self._result(None)
+        judgement = None if self.judge is None else self.judge.judge(episode)
+        return self._conclude(episode, judgement)
+
+    async def astep(self, actions: Mapping[str, Any]) -> StepResult:
+        """:meth:`step`, without blocking the event loop while the judge is at work."""
+        episode = self._advance(actions)
+        if episode is None:
+            return self._result(None)
+        judgement = None if self.judge is None else await self.judge.ajudge(episode)
+        return self._conclude(episode, judgement)
+
+    def rejudge(self) -> StepResult:
+        """Score the episode that has ended unscored again.
+
+        Returns:
+            What the last :meth:`step` would have returned.
+
+        Raises:
+            EpisodeStateError: If there is no such episode.
+            JudgeError: If it could not be scored this time either.
+        """
+        judge, episode = self._pending()
+        return self._conclude(episode, judge.judge(episode))
+
+    async def arejudge(self) -> StepResult:
+        """:meth:`rejudge`, without blocking the event loop."""
+        judge, episode = self._pending()
+        return self._conclude(episode, await judge.ajudge(episode))
+
+    def render(self) -> str | None:
+        """What has been played: text in mode ``ansi``; in mode ``human`` what is new is printed.
+
+        Raises:
+            EpisodeStateError: If the environment has no render mode or was never reset.
+        """
+        if self.render_mode is None:
+            raise EpisodeStateError(
+                "this environment was made without a render mode; pass render_mode='ansi' or "
+                "'human' to make()."
+            )
+        if self._dialogue is None:
+            raise EpisodeStateError("nothing to render: call reset() first.")
+        if self.render_mode == "ansi":
+            return self._renderer.text()
+        self._renderer.show()
+        return None
+
+    def close(self) -> None:
+        """Let go of the judge's connections; may be called twice."""
+        if self.judge is not None:
+            self.judge.close()
+
+    # --- beyond PettingZoo --------------------------------------------------------------
+
+    @property
+    def acting(self) -> tuple[str, ...]:
+        """The agents that may act in the coming turn, in order; empty if no episode runs."""
+        return () if self._dialogue is None else self._dialogue.acting
+
+    @property
+    def task(self) -> Task:
+        """The task being played.
+
+        Raises:
+            EpisodeStateError: If the environment was never reset.
+        """
+        if self._dialogue is None:
+            raise EpisodeStateError("no task is being played: call reset() first.")
+        return self._task
+
+    @property
+    def episode(self) -> Episode:
+        """The episode that has ended, with its judgement if it was scored.
+
+        Raises:
+            EpisodeStateError: If none has ended since the last reset.
+        """
+        if self._episode is None:
+            raise EpisodeStateError("no episode has ended since the last reset().")
+        return self._episode
+
+    def observe(self, agent: str) -> Observation:
+        """What ``agent`` perceives now: a new observation of equal content at every call."""
+        dialogue, view = self._running(), self._views[agent]
+        return {
+            "background": self._backgrounds[agent],
+            "dialogue": view.text,
+            "last_turn": view.last_turn,
+            "turn": dialogue.turn,
+            "your_turn": int(agent in dialogue.acting),
+            "allowed_actions": (_ALL if agent in dialogue.acting else _NONE_ONLY).copy(),
+        }
+
+    def parse_actions(self, actions: Mapping[str, Any]) -> dict[str, Action]:
+        """Read the actions of some agents, without playing them.
+
+        Raises:
+            ActionError: If one is not an action, or an agent is unknown.
+        """
+        if not isinstance(actions, Mapping):
+            raise ActionError(f"expected a dict of agent to action, got {type(actions).__name__}.")
+        unknown = [str(agent) for agent in actions if agent not in self.possible_agents]
+        if unknown:
+            raise ActionError(
+                f"no agent {', '.join(unknown)} here; the agents are "
+                f"{', '.join(self.possible_agents)}."
+            )
+        parsed = {}
+        for agent, raw in actions.items():
+            try:
+                parsed[agent] = to_action(raw, self.possible_agents)
+            except ActionError as error:
+                raise ActionError(f"{agent}: {error}") from None
+        return parsed
+
+    # --- inside -------------------------------------------------------------------------
+
+    def _check_rules(self) -> None:
+        check_rules(self.turn_order, self.max_turns, self.max_silent_turns)
+        if self.max_turns > MAX_TURNS:
+            raise ValueError(f"max_turns must be at most {MAX_TURNS}, got {self.max_turns}.")
+
+    def _running(self) -> Dialogue:
+        if self._dialogue is None:
+            raise EpisodeStateError("no episode is running: call reset() first.")
+        return self._dialogue
+
+    def _advance(self, actions: Mapping[str, Any]) -> Episode | None:
+        """Play one turn; the unscored episode if that ended it."""
+        dialogue = self._running()
+        if dialogue.ending is not None:
+            what = (
+                "the episode has ended unscored: call rejudge(), or reset() for the next one."
+                if self.agents
+                else "the episode has ended: call reset() first."
+            )
+            raise EpisodeStateError(what)
+        parsed = self.parse_actions(actions)
+        acting = dialogue.acting
+        events = dialogue.step(parsed)
+        coerced = {
+            agent: "it was not this agent's turn"
+            for agent, action in parsed.items()
+            if agent not in acting and action.action_type != "none"
+        }
+        coerced.update((event.agent, event.note) for event in events if event.note is not None)
+        self._coerced = coerced
+        lines = [transcript.line(event, self._task.names) for event in events]
+        for agent, view in self._views.items():
+            view.add([n for n, e in zip(lines, events, strict=True) if e.visible_to(agent)])
+        if self.render_mode is not None:
+            self._render_turn(events)
+        if dialogue.ending is None:
+            return None
+        self._episode = Episode(
+            library_version=__version__,
+            task=self._task,
+            turn_order=dialogue.turn_order,
+            max_turns=dialogue.max_turns,
+            seed=self._seed,
+            events=tuple(dialogue.events),
+            ending=dialogue.ending,
+        )
+        return self._episode
+
+    def _render_turn(self, events: Sequence[Event]) -> None:
+        self._renderer.add(events, self._running().ending)
+        if self.render_mode == "human":
+            self.render()
+
+    def _pending(self) -> tuple[Judge, Episode]:
+        if self._episode is None or not self.agents or self.judge is None:
+            raise EpisodeStateError("there is no unscored episode to judge again.")
+        return self.judge, self._episode
+
+    def _conclude(self, episode: Episode, judgement: Judgement | None) -> StepResult:
+        if judgement is not None:
+            unscored = [a for a in self.possible_agents if judgement.goal(a) is None]
+            if unscored:
+                reason = judgement.error or f"no goal score for {', '.join(unscored)}"
+                raise JudgeError(
+                    f"judge {judgement.judge!r} could not score this episode of task "
+                    f"{episode.task.task_id}: {reason}. The episode is in this error's `episode`; "
+                    "env.rejudge() tries again.",
+                    episode.with_judgement(judgement),
+                )
+            self._episode = episode.with_judgement(judgement)
+        return self._result(judgement)
+
+    def _result(self, judgement: Judgement | None) -> StepResult:
+        ending = self._running().ending
+        agents = self.agents
+        rewards = dict.fromkeys(agents, 0.0)
+        infos = self._infos()
+        if judgement is not None:
+            for agent in agents:
+                rewards[agent] = float(judgement.scores[agent]["goal"].score)
+                infos[agent] |= _told(judgement, agent)
+        if ending is not None:
+            for info in infos.values():
+                info["ending"] = ending
+        result = (
+            self._observations(),
+            rewards,
+            dict.fromkeys(agents, ending == "left"),
+            dict.fromkeys(agents, ending is not None and ending != "left"),
+            infos,
+        )
+        if ending is not None:
+            self.agents = []
+        return result
+
+    def _observations(self) -> dict[str, Observation]:
+        return {agent: self.observe(agent) for agent in self.agents}
+
+    def _infos(self) -> dict[str, Info]:
+        status = "unjudged" if self.judge is None else "pending"
+        return {
+            agent: {
+                "task_id": self._task.task_id,
+                "episode_seed": self._seed,
+                "judge": self.judge_name,
+                "judgement": status,
+                "coerced": self._coerced.get(agent),
+                "dialogue_cut": self._views[agent].turns_cut,
+            }
+            for agent in self.agents
+        }
+
+
+_ALL = np.ones(len(ACTION_TYPES), dtype=np.int8)
+_NONE_ONLY = np.zeros(len(ACTION_TYPES), dtype=np.int8)
+_NONE_ONLY[ACTION_TYPES.index("none")] = 1
+
+
+def _told(judgement: Judgement, agent: str) -> Info:
+    """What the last info of ``agent`` says of the judgement."""
+    told: Info = {
+        "judgement": "scored",
+        "scores": {name: given.score for name, given in judgement.scores[agent].items()},
+    }
+    if judgement.outcome is not None:
+        told["outcome"] = judgement.outcome.model_dump()
+        told["normalised"] = judgement.normalised[agent]
+    return told

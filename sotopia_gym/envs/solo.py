@@ -1,0 +1,128 @@
+"""The social environment for one learner, as a Gymnasium ``Env``: the partners play inside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, SupportsFloat
+
+import gymnasium
+
+from sotopia_gym import agents
+from sotopia_gym.agents.base import Agent, derive_seed
+from sotopia_gym.envs.dialogue import NOTHING
+from sotopia_gym.envs.parallel import Info, Observation, SocialEnv
+from sotopia_gym.envs.spaces import action_space, observation_space
+from sotopia_gym.errors import UnknownIdError, did_you_mean
+
+
+class SoloEnv(gymnasium.Env[Observation, Any]):
+    """One agent of a social task, against partners that are part of the environment.
+
+    Every step is one turn of the learner: the partners play until it is the learner's turn again.
+    Observations, actions, rewards and infos are those of
+    :class:`~sotopia_gym.envs.parallel.SocialEnv`; infos also say which ``role`` the learner has.
+    A partner may move first, and it may leave before the learner's first turn; then the learner's
+    first step ends the episode whatever it does.
+
+    Args:
+        role: The learner's role, e.g. ``"agent_0"``, or ``"random"`` to draw one an episode.
+        partner: Who plays the other roles: an agent, the spec of one such as
+            ``"scripted/fair"``, or a dict of role to either.
+        env: The environment to play in; by default a new one.
+        **kwargs: What :class:`~sotopia_gym.envs.parallel.SocialEnv` takes, for a new one.
+    """
+
+    metadata = {"render_modes": SocialEnv.metadata["render_modes"], "render_fps": 1}  # noqa: RUF012  # as in Gymnasium
+
+    def __init__(
+        self,
+        *,
+        role: str = "random",
+        partner: str | Agent | Mapping[str, str | Agent] = "scripted/fair",
+        env: SocialEnv | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.env = SocialEnv(**kwargs) if env is None else env
+        roles = self.env.possible_agents
+        if role != "random" and role not in roles:
+            raise UnknownIdError(f"no role {role!r}. {did_you_mean(role, [*roles, 'random'])}")
+        self._fixed_role = None if role == "random" else role
+        by_role = partner if isinstance(partner, Mapping) else dict.fromkeys(roles, partner)
+        self._partners = {r: agents.from_spec(spec) for r, spec in by_role.items()}
+        self.render_mode = self.env.render_mode
+        self.observation_space = observation_space(len(roles))
+        self.action_space = action_space(len(roles))
+        self.role = self._fixed_role or roles[0]
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, Info]:
+        """Start an episode and play until it is the learner's turn.
+
+        Args:
+            seed: As for :meth:`SocialEnv.reset`.
+            options: As for :meth:`SocialEnv.reset`; ``{"role": "agent_1"}`` also picks the role.
+        """
+        super().reset(seed=seed)
+        options = dict(options or {})
+        role = options.pop("role", self._fixed_role)
+        roles = self.env.possible_agents
+        if role is not None and role not in roles:
+            raise UnknownIdError(f"no role {role!r}. {did_you_mean(str(role), roles)}")
+        self.role = role or roles[int(self.np_random.integers(len(roles)))]
+        partners = [r for r in roles if r != self.role]
+        missing = [r for r in partners if r not in self._partners]
+        if missing:
+            raise UnknownIdError(f"no partner was given for {', '.join(missing)}.")
+        observations, infos = self.env.reset(seed, options)
+        for partner in partners:
+            episode_seed = infos[partner]["episode_seed"]
+            self._partners[partner].reset(seed=derive_seed(episode_seed, partner))
+        self._last: tuple[dict[str, Observation], dict[str, Info]] = observations, infos
+        self._over: tuple[float, bool, bool] | None = None
+        self._play_partners()
+        return self._told()
+
+    def step(self, action: Any) -> tuple[Observation, SupportsFloat, bool, bool, Info]:
+        """Act once; the partners play until it is the learner's turn again.
+
+        Raises:
+            ActionError: If the action is not one. The state is unchanged.
+            JudgeError: If the episode ended and could not be scored.
+        """
+        if self._over is None:
+            self._turn(action)
+            self._play_partners()
+        observation, info = self._told()
+        reward, terminated, truncated = self._over or (0.0, False, False)
+        return observation, reward, terminated, truncated, info
+
+    def render(self) -> Any:
+        """What has been played; see :meth:`SocialEnv.render`."""
+        return self.env.render()
+
+    def close(self) -> None:
+        """Close the environment and the partners; may be called twice."""
+        self.env.close()
+        for partner in self._partners.values():
+            partner.close()
+
+    def _play_partners(self) -> None:
+        while self._over is None and self.role not in self.env.acting:
+            self._turn(NOTHING)
+
+    def _turn(self, action: Any) -> None:
+        parsed = self.env.parse_actions({self.role: action})
+        observations, _ = self._last
+        for other in self.env.acting:
+            if other != self.role:
+                parsed[other] = self._partners[other].act(observations[other])
+        observations, rewards, terminations, truncations, infos = self.env.step(parsed)
+        self._last = observations, infos
+        if not self.env.agents:
+            role = self.role
+            self._over = rewards[role], terminations[role], truncations[role]
+
+    def _told(self) -> tuple[Observation, Info]:
+        observations, infos = self._last
+        return observations[self.role], infos[self.role] | {"role": self.role}

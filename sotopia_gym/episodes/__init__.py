@@ -1,0 +1,1 @@
+"""What a finished conversation leaves behind, and files of it."""

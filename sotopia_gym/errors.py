@@ -1,0 +1,94 @@
+"""Every error this library raises on purpose.
+
+Each message says what was expected, what came, and what to do about it. All of them derive from
+:class:`SotopiaGymError`; most also derive from the built-in exception a caller would expect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sotopia_gym.episodes.schema import Episode
+
+
+class SotopiaGymError(Exception):
+    """Base class of all errors raised by this library."""
+
+
+class TaskError(SotopiaGymError):
+    """A character, scenario, task or suite is malformed.
+
+    It is no ValueError, so that it passes through pydantic's validators as it is.
+    """
+
+
+class TagError(TaskError):
+    """A visibility tag in a text is malformed; the message names the place."""
+
+
+class ActionError(SotopiaGymError, ValueError):
+    """An action is not in the action space; the environment's state is unchanged."""
+
+
+class UnknownIdError(SotopiaGymError, LookupError):
+    """No environment, suite, task, agent, judge or model has this id."""
+
+
+class MissingSuiteError(UnknownIdError):
+    """A suite is known but its data is not on this machine; the message says how to get it."""
+
+
+class EpisodeStateError(SotopiaGymError, RuntimeError):
+    """An environment method was called at a moment when it has no meaning."""
+
+
+class JudgeError(SotopiaGymError, RuntimeError):
+    """An episode could not be scored.
+
+    Attributes:
+        episode: The finished, unscored episode, or None if the judge failed before one existed.
+    """
+
+    def __init__(self, message: str, episode: Episode | None = None) -> None:
+        super().__init__(message)
+        self.episode = episode
+
+
+class ModelError(SotopiaGymError, RuntimeError):
+    """A language model is missing, corrupt, or returned something unusable."""
+
+
+class MissingDependencyError(SotopiaGymError, ImportError):
+    """An optional dependency is not installed; the message names the extra to install."""
+
+
+class JournalError(SotopiaGymError, ValueError):
+    """An episode file holds something that is not an episode of a known schema."""
+
+
+def missing_extra(package: str, extra: str, purpose: str) -> MissingDependencyError:
+    """The error for a package that only an extra installs."""
+    return MissingDependencyError(
+        f"{purpose} needs the package {package!r}, which is not installed. "
+        f"Install it with: pip install 'sotopia-gym[{extra}]'"
+    )
+
+
+def did_you_mean(wrong: str, known: Iterable[str]) -> str:
+    """A closing sentence for "unknown id" messages: the nearest known id, or the list of all.
+
+    Args:
+        wrong: What the caller asked for.
+        known: The ids that exist.
+    """
+    choices = sorted(known)
+    close = get_close_matches(wrong, choices, n=1, cutoff=0.5)
+    if close:
+        return f"Did you mean {close[0]!r}?"
+    if not choices:
+        return "None is registered."
+    shown = ", ".join(choices[:12]) + (", ..." if len(choices) > 12 else "")
+    return f"Known: {shown}."

@@ -1,0 +1,1 @@
+"""What is played: characters, scenarios, tasks, suites and families with ground truth."""

@@ -1,0 +1,171 @@
+"""What every task family with ground truth provides.
+
+A family generates tasks from a seed, reads from a finished conversation what was agreed, and
+scores that by arithmetic. It also plays: a :class:`Script` turns what one character may know and
+has heard into its next line, so that every family comes with partners and an expert.
+"""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict
+
+from sotopia_gym.envs.dialogue import Action, Event
+from sotopia_gym.envs.transcript import Utterance
+from sotopia_gym.tasks.background import Brief
+from sotopia_gym.tasks.schema import Character, RelationshipType, Task
+
+Split = Literal["train", "heldout"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+Temperament = Literal["expert", "fair", "generous", "firm", "stubborn"]
+TEMPERAMENTS: tuple[Temperament, ...] = get_args(Temperament)
+
+
+class Outcome(BaseModel):
+    """What verifiably happened in a task with ground truth.
+
+    Attributes:
+        family: The family that read it.
+        status: ``agreement`` or ``no-agreement``; ``unread`` where a foreign transcript does not
+            carry the outcome. Conversations of our own environment are never ``unread``.
+        terms: What was agreed, in the family's own terms; empty unless there is an agreement.
+        turn: The turn in which the agreement came about.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    family: str
+    status: Literal["agreement", "no-agreement", "unread"]
+    terms: dict[str, Any] = {}
+    turn: int | None = None
+
+    @property
+    def agreed(self) -> bool:
+        """Whether there is an agreement."""
+        return self.status == "agreement"
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What an outcome is worth to one agent.
+
+    Attributes:
+        goal: The reward, 0 to 10, by the family's formula.
+        normalised: The same on a scale where 0 is no agreement and 1 the rational ceiling: the
+            best that this role can get from a partner that is no worse off than without an
+            agreement. Below 0 the agreement is worse than none; above 1 the partner accepted one.
+    """
+
+    goal: float
+    normalised: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """What an outcome is worth, to each and to all.
+
+    Attributes:
+        scores: Agent to :class:`Score`.
+        surplus: Sum over the agents of the goal points above no agreement.
+        pareto_optimal: Whether no possible outcome is better for one and worse for none.
+    """
+
+    scores: Mapping[str, Score]
+    surplus: float
+    pareto_optimal: bool
+
+
+class Script(ABC):
+    """A scripted player in one conversation.
+
+    It is built from what its character may know, and sees only what that character hears.
+    """
+
+    @abstractmethod
+    def act(self, utterances: Sequence[Utterance], turn: int) -> Action:
+        """The next action.
+
+        Args:
+            utterances: All that the character has heard and said, oldest first.
+            turn: Turns played so far, by everybody.
+        """
+
+
+class Family(ABC):
+    """A kind of task whose outcome can be read and scored exactly.
+
+    Attributes:
+        name: Name of the family, as in ``scenario.outcome.family``.
+        version: Raised whenever an existing seed would give another task or score.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+
+    @abstractmethod
+    def generate(self, seed: int, split: Split = "train") -> Task:
+        """The task with this number: equal arguments give equal tasks.
+
+        Args:
+            seed: Number of the task, at least 0.
+            split: ``heldout`` draws goods, places and characters that ``train`` never uses.
+        """
+
+    @abstractmethod
+    def check(self, task: Task) -> None:
+        """Raise TaskError unless this family can score ``task``."""
+
+    @abstractmethod
+    def read(self, task: Task, events: Sequence[Event]) -> Outcome:
+        """What was agreed in a conversation of our own environment, by the family's rules.
+
+        Without an explicit, accepted agreement that was not taken back there is none.
+        """
+
+    @abstractmethod
+    def score(self, task: Task, outcome: Outcome) -> Scoring:
+        """What ``outcome`` is worth; an impossible one counts as no agreement.
+
+        Raises:
+            ValueError: If the outcome is ``unread`` or another family's.
+        """
+
+    @abstractmethod
+    def script(self, brief: Brief, temperament: Temperament, rng: random.Random) -> Script | None:
+        """A scripted player for the character with this brief.
+
+        Args:
+            brief: What its character knows.
+            temperament: How it bargains.
+            rng: Source of its choices.
+
+        Returns:
+            The player, or None if the brief is not one of this family.
+        """
+
+
+def draw_characters(
+    cast: Sequence[Character], relationship: RelationshipType, rng: random.Random
+) -> tuple[Character, Character]:
+    """Two different characters who could be this close.
+
+    Couples are at most fifteen years apart, so that a romance is between peers.
+    """
+    while True:
+        one, other = rng.sample(list(cast), 2)
+        if relationship != RelationshipType.ROMANTIC or abs(one.age - other.age) <= 15:
+            return one, other
+
+
+def require_read(outcome: Outcome, family: str) -> None:
+    """Raise ValueError unless ``outcome`` was read by ``family``."""
+    if outcome.family != family:
+        raise ValueError(f"expected an outcome of family {family!r}, got {outcome.family!r}.")
+    if outcome.status == "unread":
+        raise ValueError("an unread outcome has no score; leave the episode unscored.")

@@ -1,0 +1,127 @@
+"""Named suites: the one that ships, the ones that were imported, and files."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from sotopia_gym.errors import MissingSuiteError, TaskError, UnknownIdError, did_you_mean
+from sotopia_gym.files import suites_folder, write_whole
+from sotopia_gym.tasks.content import read_text
+from sotopia_gym.tasks.families import SPLITS, families
+from sotopia_gym.tasks.schema import Suite, canonical_json
+
+STARTER_SHA256 = "9b8497839059327cf58203831c8cdb58967c9fa30cca74fe48197ea1f13722b9"
+"""SHA-256 of the file of the frozen ``starter`` suite, version 1."""
+
+_STARTER_TASKS = {"train": 40, "heldout": 20}  # of each family
+
+OFFICIAL_SUITES = ("sotopia-all", "sotopia-hard")
+_HOW_TO_GET_OFFICIAL = (
+    "Its texts are SOTOPIA's and do not come with this library. Get them with\n"
+    "  sotopia-gym tasks fetch sotopia\n"
+    "or, if you have the files agent_profiles.jsonl, environment_profiles.jsonl, "
+    "env_agent_combo_storages.jsonl and relationship_profiles.jsonl in a folder, with\n"
+    "  sotopia-gym tasks import FOLDER"
+)
+
+
+def load_suite(name: str | Path) -> Suite:
+    """Load a suite.
+
+    Args:
+        name: ``"starter"``; the name of an imported suite, e.g. ``"sotopia-all"`` or
+            ``"sotopia-hard"``; or the path of a suite file, ending in ``.json``.
+
+    Raises:
+        MissingSuiteError: If the suite is known but not on this machine; the message says how to
+            get it.
+        UnknownIdError: If there is no such suite; the message suggests the nearest.
+        TaskError: If its file is malformed.
+    """
+    if str(name) == "starter":
+        return _load_starter()
+    if str(name).endswith(".json"):
+        path = Path(name)
+        if not path.is_file():
+            raise UnknownIdError(f"no suite file {str(path)!r}.")
+        return _read(path)
+    path = suites_folder() / f"{name}.json"
+    if path.is_file():
+        return _read_imported(path, path.stat().st_mtime_ns)
+    if name in OFFICIAL_SUITES:
+        raise MissingSuiteError(
+            f"suite {name!r} is not on this machine (looked for {path}). {_HOW_TO_GET_OFFICIAL}"
+        )
+    known = {*list_suites(), *OFFICIAL_SUITES}
+    raise UnknownIdError(f"no suite {str(name)!r}. {did_you_mean(str(name), known)}")
+
+
+def list_suites() -> list[str]:
+    """Names of the suites on this machine."""
+    imported = sorted(path.stem for path in suites_folder().glob("*.json"))
+    return ["starter", *imported]
+
+
+def save_suite(suite: Suite, path: Path | None = None) -> Path:
+    """Write a suite to a file, whole or not at all.
+
+    Args:
+        suite: The suite.
+        path: Where to; by default among the imported suites, under its name.
+
+    Returns:
+        Where it was written.
+    """
+    path = path or suites_folder() / f"{suite.name}.json"
+    write_whole(path, [_dump(suite)])
+    return path
+
+
+def build_starter() -> Suite:
+    """Generate the ``starter`` suite anew: both families, half the training number held out."""
+    tasks = {
+        split: [
+            family.generate(seed, split)
+            for seed in range(_STARTER_TASKS[split])
+            for family in families().values()
+        ]
+        for split in SPLITS
+    }
+    return Suite(
+        name="starter",
+        version=1,
+        tasks=tuple(task for split in SPLITS for task in tasks[split]),
+        splits={split: tuple(task.task_id for task in tasks[split]) for split in SPLITS},
+    )
+
+
+@lru_cache
+def _load_starter() -> Suite:
+    text = read_text("starter.json")
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    if digest != STARTER_SHA256:
+        raise TaskError(
+            f"the starter suite has SHA-256 {digest}, expected {STARTER_SHA256}: the installation "
+            "is damaged or was edited. Install sotopia-gym again."
+        )
+    return Suite.model_validate_json(text)
+
+
+@lru_cache(maxsize=4)
+def _read_imported(path: Path, modified: int) -> Suite:  # noqa: ARG001  # part of the cache key
+    return _read(path)
+
+
+def _read(path: Path) -> Suite:
+    try:
+        return Suite.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise TaskError(f"{path} is not a suite file: {error}") from error
+
+
+def _dump(suite: Suite) -> bytes:
+    return canonical_json(suite.model_dump(mode="json", exclude_defaults=True)).encode() + b"\n"

@@ -1,0 +1,28 @@
+"""Means with error bars."""
+
+import numpy as np
+import pytest
+
+from sotopia_gym.stats import mean_interval
+
+
+def test_the_interval_covers_the_mean_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    samples = [rng.normal(3, 2, size=40) for _ in range(300)]
+    covered = [(i := mean_interval(s, resamples=400)).low <= 3 <= i.high for s in samples]
+    assert 0.90 < np.mean(covered) < 0.98
+
+
+def test_values_that_depend_on_each_other_widen_it():
+    values = [0.0] * 10 + [10.0] * 10
+    clusters = [n // 5 for n in range(20)]
+    apart, together = mean_interval(values), mean_interval(values, clusters)
+    assert together.high - together.low > apart.high - apart.low
+    assert apart.mean == together.mean == 5
+
+
+def test_one_cluster_has_no_interval():
+    assert np.isnan(mean_interval([1.0, 2.0], ["a", "a"]).low)
+    assert str(mean_interval([1.5])) == "1.50"
+    with pytest.raises(ValueError, match="no values"):
+        mean_interval([])
