@@ -35,8 +35,8 @@ def background(task: Task, agent: str, *, max_turns: int) -> str:
     lines = [
         f"Scene: {render(task.scenario.context, agent)}",
         "Participants: " + ", ".join([f"{me.name} (you)", *(task.names[o] for o in others)]),
-        f"About you: {_acquaintance_level(me)} {_personality(me)}",
-        f"Your secret: {me.secret}",
+        f"About you: {f'{_acquaintance_level(me)} {_personality(me)}'.strip()}",
+        f"Your secret: {me.secret or 'none'}",
     ]
     for other in others:
         closeness = task.relationship(agent, other)
@@ -100,10 +100,14 @@ def acquaintance_with(character: Character, closeness: RelationshipType) -> str:
 
 
 def _acquaintance_level(character: Character) -> str:
-    return (
-        f"{character.name} is {character.age} years old, {character.gender.lower()} "
-        f"({character.pronouns.lower()}), {character.occupation}. {character.public_info}"
-    ).strip()
+    pronouns = f"({character.pronouns.lower()})" if character.pronouns else ""
+    parts = [
+        "" if character.age is None else f"{character.age} years old",
+        f"{character.gender.lower()} {pronouns}".strip(),
+        character.occupation,
+    ]
+    known = ", ".join(part for part in parts if part)
+    return f"{f'{character.name} is {known}. ' if known else ''}{character.public_info}".strip()
 
 
 def _personality(character: Character) -> str:

@@ -31,6 +31,7 @@ from sotopia_gym.tasks.schema import (
     Suite,
     Task,
 )
+from sotopia_gym.tasks.suites import OFFICIAL_SUITES
 from sotopia_gym.tasks.visibility import close_tags
 
 FILES: Final = {
@@ -75,6 +76,9 @@ HARD_SCENARIOS: Final = frozenset(
 _OFFICIAL_SCENARIOS: Final = 90
 _OFFICIAL_TASKS: Final = 450
 _OFFICIAL_IDS_SHA256: Final = "a23f37eb0db20228b07b8157f6337d48349e880fd2653098dd7d848db82af183"
+
+_RESERVED: Final = ("starter", *OFFICIAL_SUITES)
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 _MALFORMED: Final = (
     TaskError,
@@ -133,7 +137,7 @@ def import_folder(
 
     Args:
         folder: Where the files are; ``environment_profiles.jsonl`` is needed.
-        name: Name of the suite; needed unless it is the official one.
+        name: Name of the suite; needed unless it is the official one, and not one of its names.
         repair: Close tags that are still open where a text ends.
         skip_invalid: Leave malformed scenarios, and combinations of them, out.
         seed: Seed of the pairing.
@@ -141,6 +145,11 @@ def import_folder(
     Raises:
         TaskError: If a file is missing or a record malformed; the message lists the places.
     """
+    if name is not None and (name in _RESERVED or not _NAME.fullmatch(name)):
+        raise TaskError(
+            f"a suite cannot be imported under the name {name!r}: use letters, digits, - and _, "
+            f"and none of {', '.join(_RESERVED)}."
+        )
     missing = [filename for filename in FILES if not (folder / filename).is_file()]
     if missing and name is None:
         raise TaskError(
@@ -154,7 +163,8 @@ def import_folder(
     relationships = reader.read("relationship_profiles.jsonl", _relationship, required=False)
     if combos:
         tasks = reader.collect(
-            combos.items(), lambda combo: _task(*combo, scenarios, characters, relationships)
+            combos.items(),
+            lambda combo: _task(combo[0], combo[1], scenarios, characters, relationships),
         )
     else:
         cast = list(characters.values()) or [*load_cast("train"), *load_cast("heldout")]
@@ -256,7 +266,8 @@ class _Reader:
         goals = raw.get("agent_goals")
         if not self._repair or not isinstance(goals, list):
             return raw, []
-        texts, closed = [], []
+        texts: list[Any] = []
+        closed: list[str] = []
         for text in (raw.get("scenario"), *goals):
             mended, names = close_tags(text) if isinstance(text, str) else (text, ())
             texts.append(mended)
@@ -311,7 +322,8 @@ def _check_whole(goals: Sequence[Any]) -> None:
     Some scenarios that language models wrote were stored like that: they look as if they had more
     characters than they have, each with half a goal.
     """
-    texts = [str(goal).strip() for goal in goals]
+    # A tag that closes behind the quote may come of a repair.
+    texts = [re.sub(r"(</\w+>)+$", "", str(goal)).strip() for goal in goals]
     for quote in "\"'":
         opening = [i for i, t in enumerate(texts) if t[:1] == quote and t[-1:] != quote]
         closing = [i for i, t in enumerate(texts) if t[:1] != quote and t[-1:] == quote]
@@ -435,7 +447,7 @@ def _pair(scenario: Scenario, cast: Sequence[Character], rng: random.Random) -> 
         left = [c for c in cast if c not in chosen]
         fitting = [c for c in left if constraint.admits(c)]
         if not fitting:  # a wanted occupation that nobody has must not cost the scenario
-            fitting = [c for c in left if constraint.min_age <= c.age <= constraint.max_age]
+            fitting = [c for c in left if constraint.admits_age(c)]
         if not fitting:
             raise TaskError(f"no character left for agent_{index} ({constraint})")
         chosen.append(rng.choice(fitting))

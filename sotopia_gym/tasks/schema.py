@@ -44,11 +44,11 @@ class Character(_Model):
         character_id: Unique id.
         first_name: Given name; printable, without digits, quotes, colons, commas or brackets.
         last_name: Family name; may be empty.
-        age: Years.
-        gender: As the character would say it.
+        age: Years; None if unknown.
+        gender: As the character would say it; like all that follow, empty if unknown.
         pronouns: E.g. ``"she/her"``.
         occupation: What they do for a living.
-        public_info: What acquaintances know.
+        public_info: What acquaintances know; the whole biography where it came in one piece.
         personality: What friends know of their temperament.
         values: What matters to them.
         decision_style: How they decide.
@@ -59,15 +59,15 @@ class Character(_Model):
     character_id: str
     first_name: str = Field(min_length=1)
     last_name: str = ""
-    age: int = Field(ge=0, le=130)
-    gender: str
-    pronouns: str
-    occupation: str
-    public_info: str
-    personality: str
+    age: int | None = Field(default=None, ge=0, le=130)
+    gender: str = ""
+    pronouns: str = ""
+    occupation: str = ""
+    public_info: str = ""
+    personality: str = ""
     values: tuple[str, ...] = ()
     decision_style: str = ""
-    secret: str
+    secret: str = ""
     traits: dict[str, str] = {}
 
     @property
@@ -100,9 +100,13 @@ class Constraint(_Model):
     max_age: int = 130
     occupations: tuple[str, ...] = ()
 
+    def admits_age(self, character: Character) -> bool:
+        """Whether ``character`` is of an age that fits; an unknown age does not."""
+        return character.age is not None and self.min_age <= character.age <= self.max_age
+
     def admits(self, character: Character) -> bool:
         """Whether ``character`` fits the role."""
-        if not self.min_age <= character.age <= self.max_age:
+        if not self.admits_age(character):
             return False
         occupation = character.occupation.casefold()
         return not self.occupations or any(o.casefold() in occupation for o in self.occupations)

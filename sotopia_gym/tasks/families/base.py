@@ -159,7 +159,9 @@ def draw_characters(
     """
     while True:
         one, other = rng.sample(list(cast), 2)
-        if relationship != RelationshipType.ROMANTIC or abs(one.age - other.age) <= 15:
+        if relationship != RelationshipType.ROMANTIC:
+            return one, other
+        if one.age is not None and other.age is not None and abs(one.age - other.age) <= 15:
             return one, other
 
 

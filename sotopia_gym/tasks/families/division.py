@@ -10,6 +10,7 @@ import itertools
 import random
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, model_validator
@@ -100,6 +101,8 @@ class DivisionSpec(BaseModel):
         """Whether the two shares together are exactly what there is."""
         if shares.keys() != self.values.keys():
             return False
+        if any(len(share) != len(self.items) for share in shares.values()):
+            return False
         totals = tuple(map(sum, zip(*shares.values(), strict=True)))
         return totals == self.counts and all(n >= 0 for s in shares.values() for n in s)
 
@@ -154,7 +157,7 @@ class DivisionFamily(Family):
         division_spec(task)
 
     def read(self, task: Task, events: Sequence[Event]) -> Outcome:
-        """The split agreed: see :mod:`.negotiation` for the rule, :func:`read_statement` for offers.
+        """The split agreed: :mod:`.negotiation` has the rule, :func:`read_statement` the offers.
 
         Only splits that give away every item exactly once are offers, so that an impossible one
         can never be agreed on.
@@ -284,13 +287,40 @@ _NUMBER_WORDS: Final = {
     word: number
     for number, word in enumerate("zero one two three four five six seven eight nine ten".split())
 } | {"a": 1, "an": 1, "no": 0}
-_MINE: Final = frozenset("i i'll i'd i've me my mine myself".split())
-_YOURS: Final = frozenset("you you'll you'd you've your yours yourself".split())
-_REST: Final = re.compile(
-    r"\b(?:the rest|everything else|all the rest|what(?:'s| is) left|the remaining \w+"
-    r"|the remainder|all the others?)\b"
+_SUBJECTS: Final = dict.fromkeys("i i'll i'd i've".split(), True) | dict.fromkeys(
+    "you you'll you'd you've".split(), False
 )
-_EVERYTHING: Final = re.compile(r"\b(?:everything|it all|all of (?:it|them))\b")
+_OBJECTS: Final = {"me": True, "myself": True, "yourself": False}
+_OTHERS: Final = frozenset("we we'll us they he she it he's she's".split())
+_GIVING: Final = frozenset("give giving leave leaving let letting hand handing pass offer".split())
+_TAKING: Final = frozenset(
+    "take taking get getting have having keep keeping receive want grab claim".split()
+)
+_WISHING: Final = frozenset("i'd you'd would".split())
+_TELLING: Final = frozenset("suggest suggesting propose proposing say think idea".split())
+_REST: Final = (
+    r"(?:the|all the) rest|everything else|what(?:'s| is) left"
+    r"|the remaining (?:items|things|ones)|the remainder|all the others?"
+)
+_EVERYTHING: Final = (
+    r"(?:everything|it all|all of (?:it|them))"
+    r"(?=\s*(?:$|[.,!?;]|and\b|while\b|for\b|(?:goes )?to (?:me|you)\b|is (?:mine|yours)\b))"
+)
+_OWNER_AFTER: Final = (
+    r"(?:\s(?:would |will |can |should )?(?:go(?:es)?|be|is|are))?\s(?:for|to)\s(?P<owner>me|you)\b"
+    r"|\s(?:is|are|be)\s(?P<whose>mine|yours)\b"
+)
+# Where one of these is, the numbers do not say who gets how many.
+_VAGUE: Final = re.compile(
+    r"\b(?:each|apiece|(?:some|any)thing(?! ?:)|whatever|whichever|except|besides|apart from"
+    r"|other than|excluding|minus|everything but|all but)\b"
+)
+_MENTION: Final = re.compile(
+    r"\b(?:said|proposed|offered|suggested|asked|claimed|you (?:want me|say|propose|suggest|offer)"
+    r"|your (?:offer|proposal|idea|split)|suggesting|saying"
+    r"|(?: have|'ve) (?:taken|given|had|got|kept|left|liked|wanted|offered)"
+    r"|instead of|rather than|earlier|last time|used to)\b"
+)
 
 
 def read_statement(text: str, items: Sequence[Item]) -> Reading[tuple[tuple[int, ...], ...]]:
@@ -298,18 +328,25 @@ def read_statement(text: str, items: Sequence[Item]) -> Reading[tuple[tuple[int,
 
     It is an offer if it says who gets every single item: both shares in numbers that add up to
     what there is ("I take 2 books and the ball, you get 1 book and both hats"), or one share and
-    "the rest". Anything less, or more than there is, is no offer.
+    "the rest". Anything less, or more than there is, is no offer; nor is what only reports an
+    offer or leaves a number open ("you said ...", "2 or 3 books", "one book each"). One side gets
+    all only if that is said ("everything", or "nothing" for the other).
 
     Returns:
         A reading whose offer is (the speaker's share, the other's share).
     """
     stance: Reading[tuple[tuple[int, ...], ...]] = negotiation.read_stance(text)
-    if stance.retracts:
-        return stance
-    shares = _read_shares(text, items)
+    parts = _joined(negotiation.standing_clauses(text.lower().replace("’", "'")))
+    telling = [index for index, clause in enumerate(parts) if _assignments(clause, items)]
+    asks = any(negotiation.hedged(*parts[index : index + 2]) for index in telling)
+    if asks and any(map(negotiation.rejected, parts[telling[-1] + 1 :])):
+        return stance  # "You get the ball and I get the rest? That is unfair."
+    shares = _read_shares(parts, items)
     if shares is None:
-        return stance
-    return Reading(offer=shares)
+        # "Deal, I take the books" must not accept another split that is on the table.
+        accepts = stance.accepts and not telling
+        return Reading(accepts=accepts, rejects=stance.rejects, retracts=stance.retracts)
+    return Reading(offer=shares, retracts=stance.retracts, asks=asks)
 
 
 def _as_share_of(
@@ -317,37 +354,46 @@ def _as_share_of(
 ) -> Reading[tuple[int, ...]]:
     """The same with the offer told as one agent's share, whoever speaks."""
     reading = read_statement(text, items)
-    offer = reading.offer and reading.offer[0 if speaker == agent else 1]
-    return Reading(offer, reading.accepts, reading.rejects, reading.retracts)
+    offer = None if reading.offer is None else reading.offer[0 if speaker == agent else 1]
+    return Reading(offer, reading.accepts, reading.rejects, reading.retracts, reading.asks)
 
 
-def _read_shares(text: str, items: Sequence[Item]) -> tuple[tuple[int, ...], ...] | None:
+def _joined(parts: Sequence[str]) -> list[str]:
+    """The clauses, each with what led up to it before a colon, and "all" with its "but"."""
+    joined: list[str] = []
+    for part in parts:
+        if joined and (
+            joined[-1].endswith(":")
+            or (part.startswith("but") and re.search(r"\b(?:all|everything)$", joined[-1]))
+        ):
+            joined[-1] += f" {part}"
+        else:
+            joined.append(part)
+    return joined
+
+
+def _read_shares(parts: Sequence[str], items: Sequence[Item]) -> tuple[tuple[int, ...], ...] | None:
     counts = tuple(item.count for item in items)
     taken: dict[bool, dict[int, int]] = {True: {}, False: {}}  # mine?, item index, count
-    rest_to: set[bool] = set()
-    for clause in negotiation.clauses(text.lower().replace("’", "'")):
-        if negotiation.negated(re.sub(r"\b(?:no|none|nothing)\b", "", clause)):
-            continue
-        mine: bool | None = None
-        for token in _tokens(clause, items):
-            if token in _MINE:
-                mine = True
-            elif token in _YOURS:
-                mine = False
-            elif token == "<rest>" and mine is not None:
-                rest_to.add(mine)
-            elif isinstance(token, tuple):
-                index, count, owner = token
-                owner = mine if owner is None else owner
-                if owner is None:
-                    continue
-                if count is None or taken[owner].get(index, count) != count:
-                    return None  # "some books", or two different numbers: not readable
-                taken[owner][index] = count
-    if not taken[True] and not taken[False] and not rest_to:
+    named: set[bool] = set()
+    whole: dict[str, set[bool]] = {"rest": set(), "everything": set(), "nothing": set()}
+    for part in parts:
+        assigned = _assignments(part, items)
+        if assigned and _VAGUE.search(part):
+            return None
+        for mine, what, count in assigned:
+            named.add(mine)
+            if isinstance(what, str):
+                whole[what].add(mine)
+            elif count is None or taken[mine].get(what, count) != count:
+                return None  # "some books", or two different numbers: not readable
+            else:
+                taken[mine][what] = count
+    rest_to = whole["rest"] | whole["everything"]
+    if len(rest_to) == 2 or (len(named) < 2 and not whole["everything"]):
         return None
-    if len(rest_to) == 2:
-        return None
+    if any(any(taken[not mine].values()) for mine in whole["everything"]):
+        return None  # "You get the ball, I get everything"
     shares = {owner: [taken[owner].get(i, 0) for i in range(len(items))] for owner in taken}
     for owner in rest_to:
         shares[owner] = [
@@ -359,60 +405,129 @@ def _read_shares(text: str, items: Sequence[Item]) -> tuple[tuple[int, ...], ...
     return tuple(shares[True]), tuple(shares[False])
 
 
-_Token = str | tuple[int, int | None, bool | None]
+@dataclass(slots=True)
+class _Token:
+    """A word, or something to give away.
+
+    Attributes:
+        word: The word, or ``""``.
+        what: Index of the item, ``"rest"``, ``"everything"`` or ``"nothing"``; None for a word.
+        count: How many of the item, or None if that is left open.
+        owner: Whose it is (the speaker's?), once that is known.
+    """
+
+    word: str = ""
+    what: int | str | None = None
+    count: int | None = None
+    owner: bool | None = None
+
+
+def _assignments(clause: str, items: Sequence[Item]) -> list[tuple[bool, int | str, int | None]]:
+    """Who gets what by ``clause``: (the speaker?, what, how many)."""
+    plain = re.sub(r"\b(?:no|none|nothing)\b", "", clause)
+    if negotiation.negated(plain) or _MENTION.search(clause):
+        return []
+    subject: bool | None = None  # who would "keep" or "take"
+    owner: bool | None = None  # who gets what is named next
+    giving = moving = False
+    listed: list[_Token] = []  # what was named since the last word on who gets it
+    tokens = _tokens(clause, items)
+    for before, token in zip([_Token(), *tokens], tokens, strict=False):
+        word = token.word
+        if token.what is not None and token.owner is not None:
+            # "... for me" is said of all in the list; if half of it was another's, it is unclear.
+            for earlier in listed:
+                earlier.count = earlier.count if earlier.owner is None else None
+                earlier.owner = token.owner
+            listed, owner = [], None
+        elif token.what is not None:
+            token.owner = owner if moving else None
+            listed.append(token)
+        elif word in _SUBJECTS or word in _OBJECTS:
+            owner, listed = (_SUBJECTS | _OBJECTS)[word], []
+            if word in _SUBJECTS and not giving:
+                subject = owner
+            giving = False
+        elif word in _OTHERS:
+            subject = owner = None
+        elif word in _GIVING:
+            owner, listed, giving = None, [], True
+            moving = moving or not word.startswith("let")
+        elif word in _TAKING or (word in ("like", "love") and before.word in _WISHING):
+            listed, moving, giving = [], True, False
+            if before.word in ("and", "then", "while"):
+                owner = subject
+        elif word in _TELLING or word == ":":
+            moving = word == ":" and (before.word in _TAKING or before.word in ("i", "you", "me"))
+            owner = owner if moving else None
+    return [
+        (token.owner, token.what, token.count)
+        for token in tokens
+        if token.what is not None and token.owner is not None
+    ]
 
 
 def _tokens(clause: str, items: Sequence[Item]) -> list[_Token]:
-    """The words of ``clause``, with counted items as (index, count, owner named right after)."""
-    clause = _REST.sub(" <rest> ", clause)
-    if _EVERYTHING.search(clause) and "<rest>" not in clause:
-        clause = _EVERYTHING.sub(" <rest> ", clause)
+    """The words of ``clause`` and what it names to give away, with owners named right after."""
     tokens: list[_Token] = []
     position = 0
-    for match in _counted(items).finditer(clause):
-        tokens.extend(re.findall(r"<rest>|[a-z']+", clause[position : match.start()]))
-        index = next(i for i in range(len(items)) if match[f"i{i}"] is not None)
-        owner = {"me": True, "you": False}.get(match["owner"] or "")
-        item, singular = items[index], match[f"one{index}"] is not None
-        if singular and item.count > 1 and not re.search(r"\d|\b(?:an?|one|no)\b", match["count"]):
-            return [(index, None, True)]  # "the lamp" of several lamps: which?
-        tokens.append((index, _count(match["count"], item), owner))
+    for match in _named(items).finditer(clause):
+        before = clause[position : match.start()]
+        tokens.extend(_Token(word) for word in re.findall(r"[a-z']+|:", before))
+        whose = match["owner"] or match["whose"]
+        token = _Token(owner=None if whose is None else whose in ("me", "mine"))
+        if match["whole"]:
+            kinds = ("rest", "everything", "nothing")
+            token.what = next(kind for kind in kinds if match[kind])
+        else:
+            token.what = next(i for i in range(len(items)) if match[f"i{i}"])
+            singular = match[f"one{token.what}"] is not None
+            if not _OPEN_NUMBER.search(before):
+                token.count = _count(match["count"], items[token.what], singular=singular)
+        tokens.append(token)
         position = match.end()
-    tokens.extend(re.findall(r"<rest>|[a-z']+", clause[position:]))
+    tokens.extend(_Token(word) for word in re.findall(r"[a-z']+|:", clause[position:]))
     return tokens
 
 
-def _counted(items: Sequence[Item]) -> re.Pattern[str]:
-    numbers = "|".join(sorted(_NUMBER_WORDS, key=len, reverse=True))
+_NUMBERS: Final = rf"(?:\d+|{'|'.join(sorted(_NUMBER_WORDS, key=len, reverse=True))})\b"
+# Before an item's own number: "2 or 3 books", "2-3 books", "at least 2 books", "2 more books".
+_OPEN_NUMBER: Final = re.compile(
+    r"(?:\b(?:\d+|two|three|four|five|six|seven|eight|nine|ten|few|couple|several|pair|least|most"
+    r"|up|than|half|some|any|remaining|other|another)(?:\s+[a-z]+)?[\s./–-]*|[-−])$"
+)
+
+
+def _named(items: Sequence[Item]) -> re.Pattern[str]:
     nouns = "|".join(
         f"(?P<i{index}>{re.escape(item.plural)}|(?P<one{index}>{re.escape(item.singular)}))"
         for index, item in enumerate(items)
     )
     return re.compile(
-        rf"(?P<count>(?:\b(?:all|both|none|half|some|any|most)\b\s*)?(?:\bof\b\s*)?"
-        rf"(?:\b(?:the|these|those|that|your|my)\b\s*)?(?:(?:\b\d+|\b(?:{numbers})\b)\s*)?"
-        rf"(?:\bof the\b\s*)?)\b(?:{nouns})\b"
-        rf"(?:\s(?:for|to)\s(?P<owner>me|you)\b)?"
+        rf"(?:\b(?P<whole>(?P<rest>{_REST})|(?P<everything>{_EVERYTHING})|(?P<nothing>nothing))\b"
+        rf"|(?P<count>(?:\b(?:all|both|none|half|some|any|most)\b\s*)?(?:\bof\b\s*)?"
+        rf"(?:\b{_NUMBERS}\s(?:out\s)?of\s(?:the\s)?)?"
+        rf"(?:\b(?:the|these|those|that|your|my)\b\s*)?(?:\b{_NUMBERS}\s*)?(?:\bof the\b\s*)?)"
+        rf"\b(?:{nouns})\b)(?:{_OWNER_AFTER})?"
     )
 
 
-def _count(words: str, item: Item) -> int | None:
+def _count(words: str, item: Item, *, singular: bool) -> int | None:
     """The number that the words before an item mean, or None if they leave it open."""
     parts = words.split()
+    numbers = [int(p) if p.isdigit() else _NUMBER_WORDS.get(p) for p in parts]
+    number = next((n for n in numbers if n is not None), None)
     if any(part in ("half", "some", "any", "most") for part in parts):
         return None
-    for part in parts:
-        if part.isdigit():
-            return int(part)
-        if part in _NUMBER_WORDS:
-            return _NUMBER_WORDS[part]
+    if number is not None:
+        return number
+    if singular and item.count > 1:
+        return None  # "the lamp" of several lamps: which?
     if "none" in parts:
         return 0
     if "both" in parts:
         return 2 if item.count == 2 else None
-    if "all" in parts or "the" in parts or not parts:
-        return item.count
-    return None
+    return item.count if not parts or "all" in parts or "the" in parts else None
 
 
 # --- playing --------------------------------------------------------------------------------

@@ -27,8 +27,8 @@ _NEGATION = re.compile(
 # Phrases with a "no" or an "if" in them that deny and reserve nothing.
 _IDIOM = re.compile(
     r"""\bno\ (?:problem|worries|doubt|rush|hurry)\b,?\s* | \bwhy\ (?:not|don['’]t\ we)\b
-      | \bnot\ an?\ (?:penny|cent|dollar)\ (?:more|less)\b | \bcan['’]t\ wait\b | \bdon['’]t\ worry\b
-      | \b(?:you\ )?won['’]t\ (?:regret|be\ (?:sorry|disappointed))\b
+      | \bnot\ an?\ (?:penny|cent|dollar)\ (?:more|less)\b | \bcan['’]t\ wait\b
+      | \bdon['’]t\ worry\b | \b(?:you\ )?won['’]t\ (?:regret|be\ (?:sorry|disappointed))\b
       | \blet\ me\ know\ if\b""",
     re.I | re.X,
 )
@@ -67,6 +67,7 @@ _HEDGE = re.compile(
       |however|depends|as\ long\ as|provided|except|once|until|might)\b""",
     re.I | re.X,
 )
+_RESERVATION = re.compile(r"^(?:but|if|unless|only|provided|as long as|except|however)\b", re.I)
 _RETRACTION = re.compile(
     r"""(?P<denied>(?:\b(?:not|never)|n['’]t)\s(?:\w+\s){0,2}?)?
       (?:\bno\ deal\b | \bdeal(?:['’]s|\ is)\ off\b | \bchanged?\ my\ mind\b
@@ -190,9 +191,14 @@ def negated(clause: str) -> bool:
     return _NEGATION.search(_IDIOM.sub("", clause)) is not None
 
 
-def hedged(clause: str) -> bool:
-    """Whether ``clause`` is a question or has a reservation ("if", "but", "maybe", ...)."""
-    return is_question(clause) or _HEDGE.search(_IDIOM.sub("", clause)) is not None
+def hedged(clause: str, following: str = "") -> bool:
+    """Whether ``clause`` asks, or reserves something: with "if" or "maybe", or by a "but" after."""
+    said = re.sub(r"^but\b", "", _IDIOM.sub("", clause), flags=re.I)
+    return (
+        is_question(clause)
+        or _HEDGE.search(said) is not None
+        or _RESERVATION.search(_IDIOM.sub("", following)) is not None
+    )
 
 
 def is_question(clause: str) -> bool:

@@ -158,7 +158,7 @@ class PriceFamily(Family):
         price_spec(task)
 
     def read(self, task: Task, events: Sequence[Event]) -> Outcome:
-        """The price agreed: see :mod:`.negotiation` for the rule, :func:`read_statement` for offers."""
+        """The price agreed: :mod:`.negotiation` has the rule, :func:`read_statement` the offers."""
         spec = price_spec(task)
         parties = {spec.buyer, spec.seller}
         standing = negotiation.follow(
@@ -260,8 +260,8 @@ _SELLER_GOALS: Final = (
     "{target}. Keeping it is a poor result, but so is giving it away.",
     "You are the seller and would like to part with the {noun}, ideally at your target price of "
     "{target} or more.",
-    "As the seller of the {noun}, aim for a target price of {target}. The further below it you end, "
-    "the worse for you; without a deal you have lost time for nothing.",
+    "As the seller of the {noun}, aim for a target price of {target}. The further below it you "
+    "end, the worse for you; without a deal you have lost time for nothing.",
     "You are the seller. What you had in mind for the {noun} is a target price of {target}: get "
     "more and you can be proud of it, get much less and you will regret it.",
     "See the {noun} off without selling too cheap: you are the seller, with a target price of "
@@ -298,16 +298,39 @@ _STEPS: Final = ((60, 1), (250, 5), (1000, 10), (4000, 50), (float("inf"), 100))
 # --- reading --------------------------------------------------------------------------------
 
 _NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d{1,2})?|\d+(?:\.\d{1,2})?"
+# A number ends here only if nothing follows that would make it another one: "$1 200", "$1e3",
+# "$45-50", "$2 thousand", "50%".
+_NO_MORE: Final = (
+    r"(?![\w%]|[.,'’]\d|\s\d{3}\b|\s?[-–—/]\s?\$?\d|\s(?:to|or|x)\s\$?\d"
+    r"|\s?(?:hundred|thousand|million|billion|grand|percent|cents?|k|m)\b)"
+)
 _AMOUNT: Final = re.compile(
-    rf"(?:\$\s?|\busd\s?)(?P<a>{_NUMBER})(?![\d]|[.,]\d)(?P<k>k\b)?"
-    rf"|(?<![\d.,$])(?P<b>{_NUMBER})\s?(?:dollars?|bucks|usd)\b",
+    rf"(?<!\w)(?<!(?<!\d)[-−])(?:us)?(?:\$|\busd)\s?(?P<a>{_NUMBER})(?:\s?(?P<k>k)\b)?{_NO_MORE}"
+    rf"|(?<![\w.,$€£'’/–—−-])(?<!\d\s)(?<!\d\s[x/–—-]\s)(?<!\d\sto\s)(?<!\d\sor\s)"
+    rf"(?P<b>{_NUMBER})(?:\s?(?:dollars?|bucks|usd)\b|\s?\$(?!\s?\d))",
     re.I,
 )
+# Words that name an amount, readable or not.
+_MONEY: Final = re.compile(
+    r"[$€£]|\b(?:dollars?|bucks|usd|euros?|pounds?|cents?|hundred|thousand|grand|percent)\b", re.I
+)
+_UNREADABLE: Final = re.compile(
+    r"[$€£]\s?\d|\d\s?(?:[%$€£]|dollars?\b|bucks\b|usd\b|euros?\b)", re.I
+)
 _BARE_AMOUNT: Final = re.compile(
-    rf"(?:at|for|do|about|pay|offer|accept|say|to|take|give you)\s(?P<b>{_NUMBER})"
+    rf"(?:do|about|pay|offer|accept|say|take|for|give you"
+    r"|(?:go|down|up|settle|agreed?|deal|sell it|buy it|sold|stay|drop|offer is) (?:at|to|on|with))"
+    rf"\s(?P<b>{_NUMBER})"
     r"(?=\s*(?:[.!?;,]?\s*$|[.!?;,]\s|and\b|it is\b|then\b|for it\b|for the\b))"
-    rf"|^(?:ok(?:ay)?,?\s)?(?P<a>{_NUMBER})(?=[.!?]?\s*$|\s(?:it is|then)\b)",
+    r"|^(?:(?:ok(?:ay)?|deal|agreed|yes|yeah|sure|fine|alright|great|sold|good)\b[,.!]?\s)*"
+    rf"(?P<a>{_NUMBER})(?=[.!?]?\s*$|\s(?:it is|then)\b)",
     re.I,
+)
+# Where there is talk of when to meet, a number without a unit is a time.
+_TIME: Final = re.compile(
+    r"\b(?:when|time|o['’]?clock|(?:to|mon|tues|wednes|thurs|fri|satur|sun)day|tomorrow|tonight"
+    r"|noon|morning|afternoon|evening|weekend|pick|come\ by|drop\ by|swing\ by|meet|see\ you)\b",
+    re.I | re.X,
 )
 # A statement that names one amount is an offer of it only together with words that propose.
 _PROPOSAL: Final = re.compile(
@@ -317,7 +340,7 @@ _PROPOSAL: Final = re.compile(
           (?:offer|give|pay|take|do|go|let|sell|accept|buy|manage|stretch|part|asking|say|want|need
           |like|offering|come|drop|raise|lower)\b
       | i\ (?:offer|accept|propose|suggest|want|need|ask|say|agree)\b
-      | (?:how|what)\ about\b
+      | (?:how|what)\ about\b | why\ (?:not|don['’]t\ we)\b
       | (?:would|will|could|can)\ you\ (?:\w+\ ){0,3}?
           (?:take|accept|do|consider|sell|go|pay|give|let|come|drop|lower|raise|buy|agree)\b
       | let['’]?s\ (?:say|do|call|make|settle|agree|meet|go)\b
@@ -331,10 +354,13 @@ _PROPOSAL: Final = re.compile(
 # ... and none of the words that only mention, compare or report it.
 _MENTION: Final = re.compile(
     r"""\b(?:too\ (?:high|low|much|little|steep|expensive)|(?:less|more|lower|higher|cheaper)\ than
-      |at\ least|over|under|below|above|beyond|worth|asked|offered|said|listed|marked|priced|paid
-      |costs?|cost\ me|retail|brand\ new|originally|bought|spent|save|between|from|target|budget
-      |you['’]re\ asking|you\ are\ asking|asking\ price|list\ price|did\ you|or\ so|around|roughly
-      |discount|off\b|each|per)\b""",
+      |at\ least|over|under|below|above|beyond|worth|asked|offered|said|listed|listing|marked|priced
+      |paid|costs?|cost\ me|retail|brand\ new|originally|bought|spent|saved?|between|from|target
+      |budget|you['’]re\ asking|you\ are\ asking|asking\ price|list\ price|did\ you|or\ so|around
+      |roughly|discount|off|each|per|consider|think(?:ing)?\ (?:about|it|on|over)|sleep\ on
+      |(?:could|would|should|might)(?:['’]ve|\ have)|you\ (?:want|ask|offer|say|propose|suggest)
+      |half\ (?:of|the|that|your|my)|third|quarter|twice|double|triple|times|minus|plus\ \$?\d+
+      |deposit|down\ payment|installments?|now\ and|a\ (?:day|week|month|year))\b""",
     re.I | re.X,
 )
 _SHORT = 4
@@ -346,32 +372,49 @@ def read_statement(text: str) -> Reading[float]:
     It is an offer if it names exactly one amount in words that propose ("I can do $45", "How
     about 45 dollars?", "Deal, $45 it is"), or hardly anything but an amount ("$45?"). Amounts that
     are denied, compared, reported or estimated ("I can't go to $45", "more than $45", "you said
-    $45") are no offers, and a statement that proposes two different amounts offers none.
+    $45") are no offers, and a statement that proposes two different amounts offers none. Amounts
+    are read in digits only; those that cannot be read ("$1 200", "45-50 dollars") are never
+    guessed at.
     """
     stance: Reading[float] = negotiation.read_stance(text)
-    offered = {
-        amount
-        for clause in negotiation.clauses(text)
-        if not negotiation.negated(clause) and not _MENTION.search(clause)
-        for amount in _proposed(clause)
-    }
-    if len(offered) != 1 or stance.retracts:
-        named = _AMOUNT.search(text) is not None
-        # "Deal, but I said $45" must not accept whatever is on the table.
-        return Reading(
-            accepts=stance.accepts and not named, rejects=stance.rejects, retracts=stance.retracts
-        )
-    return Reading(offer=offered.pop())
+    timed = _TIME.search(text) is not None
+    offered: set[float] = set()
+    asks = bare = True
+    lead = ""
+    parts = negotiation.standing_clauses(text)
+    for number, clause in enumerate(parts, start=1):
+        # What leads up to a colon says what the amount after it is: "The list price: $45".
+        scope, lead = f"{lead} {clause}", clause if clause.rstrip().endswith(":") else ""
+        if negotiation.negated(scope) or _MENTION.search(scope):
+            continue
+        amounts, proposed = _named(clause, timed=timed)
+        question = negotiation.is_question(clause)
+        if not amounts or (question and any(map(negotiation.rejected, parts[number:]))):
+            continue  # "$45? That is too much."
+        offered.update(amounts)
+        asks = asks and negotiation.hedged(scope, *parts[number : number + 1])
+        bare = bare and not proposed
+    if not offered and stance.accepts and not _MENTION.search(text):
+        # "Deal. I will bring the $45." accepts $45, and not whatever is on the table.
+        offered = {_value(match) for match in _AMOUNT.finditer(text)}
+        asks = bare = False
+    if len(offered) != 1:
+        accepts = stance.accepts and not offered and _MONEY.search(text) is None
+        return Reading(accepts=accepts, rejects=stance.rejects, retracts=stance.retracts)
+    return Reading(offer=offered.pop(), retracts=stance.retracts, asks=asks, bare=bare)
 
 
-def _proposed(clause: str) -> list[float]:
+def _named(clause: str, *, timed: bool) -> tuple[list[float], bool]:
+    """The amounts that ``clause`` offers, and whether in words that propose and with a unit."""
+    proposes = _PROPOSAL.search(clause) is not None
+    if not proposes and len(clause.split()) > _SHORT:
+        return [], False
     amounts = [_value(match) for match in _AMOUNT.finditer(clause)]
-    if not amounts:
-        amounts = [_value(match) for match in _BARE_AMOUNT.finditer(clause)]
-        if amounts and not (_PROPOSAL.search(clause) or len(clause.split()) <= _SHORT):
-            return []
-        return amounts
-    return amounts if _PROPOSAL.search(clause) or len(clause.split()) <= _SHORT else []
+    if _UNREADABLE.search(_AMOUNT.sub("", clause)):
+        return [], False
+    if amounts or timed or _MONEY.search(clause):
+        return amounts, proposes
+    return [_value(match) for match in _BARE_AMOUNT.finditer(clause)], False
 
 
 def _value(match: re.Match[str]) -> float:
