@@ -61,6 +61,72 @@ class ModelError(SotopiaGymError, RuntimeError):
     """A language model is missing, corrupt, or returned something unusable."""
 
 
+class AuthenticationError(ModelError):
+    """A model's server does not accept the key, or the key may not do this."""
+
+
+class UnknownModelError(ModelError):
+    """A model's server has no such model, or is not at this address."""
+
+
+class BadRequestError(ModelError):
+    """A model's server refuses a request for what is in it; asking again would not help."""
+
+
+class ContextOverflowError(BadRequestError):
+    """A prompt does not fit a model's context."""
+
+
+class UnavailableModelError(ModelError):
+    """A model gave no answer within the tries or the time it was allowed.
+
+    Attributes:
+        attempts: Requests that were sent for the one answer.
+    """
+
+    def __init__(self, message: str, attempts: int) -> None:
+        super().__init__(message, attempts)
+        self.attempts = attempts
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class AnswerError(ModelError):
+    """A model answered, and was paid for it, but the answer is of no use.
+
+    Attributes:
+        text: What there is of the answer.
+    """
+
+    def __init__(self, message: str, text: str = "") -> None:
+        super().__init__(message, text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class RefusalError(AnswerError):
+    """A model declined to answer; the text is what it said instead."""
+
+
+class EmptyAnswerError(AnswerError):
+    """A model's answer has no text."""
+
+
+class TruncatedAnswerError(AnswerError):
+    """A model's answer was cut off, by its length limit or by a content filter."""
+
+
+class BudgetExceededError(ModelError):
+    """A client has spent what it was allowed to; nothing more is sent."""
+
+
+class BatchError(ModelError):
+    """A batch of requests failed as a whole, or cannot be run."""
+
+
 class MissingDependencyError(SotopiaGymError, ImportError):
     """An optional dependency is not installed; the message names the extra to install."""
 

@@ -7,6 +7,7 @@ import pytest
 
 from sotopia_gym.files import HOME_VARIABLE, models_folder
 from sotopia_gym.tasks import official, suites
+from tests.fault_server import FaultServer
 
 for name in [n for n in os.environ if n.endswith(("_API_KEY", "_API_BASE", "_BASE_URL"))]:
     del os.environ[name]
@@ -45,3 +46,10 @@ def official_suites(data, home) -> list[str]:
     for suite in imported.suites:
         suites.save_suite(suite)
     return [suite.name for suite in imported.suites]
+
+
+@pytest.fixture
+def fault_server():
+    """A server that speaks OpenAI's protocol and does what it is told."""
+    with FaultServer() as server:
+        yield server

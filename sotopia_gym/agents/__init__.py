@@ -9,16 +9,23 @@ from sotopia_gym.errors import UnknownIdError, did_you_mean
 
 __all__ = ["Agent", "from_spec"]
 
-_SPECS: Final = ("scripted/NAME", "local/MODEL", "human")
+_SPECS: Final = ("scripted/NAME", "local/MODEL", "human", "MODEL@http://HOST:PORT/v1", "gpt-4o")
 
 
 def from_spec(spec: str | Agent) -> Agent:
     """The agent that ``spec`` names.
 
     Args:
-        spec: ``"scripted/NAME"`` (see :func:`sotopia_gym.agents.scripted.scripted`),
-            ``"local/smollm2-135m"`` (the embedded language model), ``"human"`` (a person at the
-            terminal), or an agent, which is returned as it is.
+        spec: An agent, which is returned as it is, or
+
+            - ``"scripted/NAME"``: see :func:`sotopia_gym.agents.scripted.scripted`;
+            - ``"local/smollm2-135m"``: the embedded language model;
+            - ``"MODEL@http://HOST:PORT/v1"``: a model behind any OpenAI-compatible server;
+            - ``"gpt-..."`` and other models of OpenAI;
+            - ``"human"``: a person at the terminal.
+
+            Language models may be given a prompt: ``"gpt-4o?prompt=sotopia"``
+            (:data:`sotopia_gym.agents.prompts.PROMPTS`).
 
     Raises:
         UnknownIdError: If no agent has this name.
@@ -27,17 +34,41 @@ def from_spec(spec: str | Agent) -> Agent:
     """
     if isinstance(spec, Agent):
         return spec
+    if spec == "human":
+        from sotopia_gym.agents.human import HumanAgent
+
+        return HumanAgent()
     kind, _, name = spec.partition("/")
     if kind == "scripted":
         from sotopia_gym.agents.scripted import scripted
 
         return scripted(name)
-    if kind == "local":
-        from sotopia_gym.agents.local import LocalAgent
+    model, _, prompt = spec.partition("?prompt=")
+    return _language_model(model, prompt)
 
-        return LocalAgent(name)
-    if spec == "human":
-        from sotopia_gym.agents.human import HumanAgent
 
-        return HumanAgent()
-    raise UnknownIdError(f"no agent {spec!r}. {did_you_mean(spec, _SPECS)}")
+def _language_model(model: str, prompt_name: str) -> Agent:
+    from sotopia_gym.agents.llm import LLMAgent
+    from sotopia_gym.agents.prompts import PROMPTS
+    from sotopia_gym.llm.spec import chat_model, is_chat_model
+
+    if prompt_name and prompt_name not in PROMPTS:
+        raise UnknownIdError(f"no prompt {prompt_name!r}. {did_you_mean(prompt_name, PROMPTS)}")
+    if not is_chat_model(model):
+        raise UnknownIdError(f"no agent {model!r}. {did_you_mean(model, _SPECS)}")
+    chat = chat_model(model)
+    if model.startswith("local/"):
+        # What the smallest models can do, and what keeps them from rambling.
+        agent = LLMAgent(
+            chat,
+            prompt=PROMPTS[prompt_name or "small"],
+            temperature=0.7,
+            max_tokens=96,
+            max_argument=200,
+            repairs=0,
+        )
+    else:
+        agent = LLMAgent(chat, prompt=PROMPTS[prompt_name or "chat"])
+    if prompt_name:
+        agent.name = f"{model}?prompt={prompt_name}"
+    return agent

@@ -45,6 +45,10 @@ class Agent(ABC):
         """Requests and tokens since :meth:`reset`, named as in ``episodes.Usage``; or nothing."""
         return {}
 
+    def prompt(self) -> str:
+        """Version and hash of the prompt this agent plays with; empty if it has none."""
+        return ""
+
     def close(self) -> None:
         """Let go of models and connections; may be called twice."""
 

@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sotopia_gym.errors import ModelError, missing_extra
+from sotopia_gym.errors import (
+    ContextOverflowError,
+    EmptyAnswerError,
+    ModelError,
+    TruncatedAnswerError,
+    missing_extra,
+)
 from sotopia_gym.llm import models
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """What a model answered.
-
-    Attributes:
-        text: The answer.
-        prompt_tokens: Tokens read.
-        completion_tokens: Tokens written.
-    """
-
-    text: str
-    prompt_tokens: int
-    completion_tokens: int
-
-
-class ContextOverflowError(ModelError):
-    """The prompt does not fit the model's context."""
+from sotopia_gym.llm.chat import ChatModel, Completion, Message
 
 
 @lru_cache(maxsize=2)
@@ -68,41 +56,47 @@ class EmbeddedServer:
         except Exception as error:
             raise ModelError(f"llama.cpp could not load {path}: {error}") from error
 
+    @property
+    def address(self) -> str:
+        """Where the same model answers other programs of this machine, OpenAI-compatible."""
+        return f"{self._server.listening_address}/v1"
+
     def chat(
         self,
-        messages: Sequence[Mapping[str, str]],
+        messages: Sequence[Message],
         *,
-        schema: Mapping[str, Any],
+        schema: Mapping[str, Any] | None,
         seed: int,
         max_tokens: int,
         **sampling: float,
     ) -> Completion:
-        """Complete a chat with JSON of a given schema.
+        """Complete a chat.
 
         Args:
             messages: The chat, as role and content.
-            schema: JSON schema of the answer; generation is constrained to it.
+            schema: JSON schema of the answer, which generation is constrained to; None for text.
             seed: Seed of the sampler.
-            max_tokens: Longest answer; one that is cut off here is not valid JSON.
+            max_tokens: Longest answer; JSON that is cut off here is not valid.
             **sampling: Sampling parameters of llama.cpp, e.g. ``temperature``.
 
         Raises:
             ContextOverflowError: If the chat is too long.
+            AnswerError: If the answer is empty or was cut off.
             ModelError: If llama.cpp refuses the request.
         """
-        response = self._server.handle_chat_completions(
-            {
-                "messages": [dict(message) for message in messages],
-                "response_format": {
-                    "type": "json_schema",
-                    "json_schema": {"name": "answer", "schema": dict(schema)},
-                },
-                "seed": seed % 2**32,
-                "max_tokens": max_tokens,
-                "cache_prompt": True,
-                **sampling,
+        request: dict[str, Any] = {
+            "messages": [dict(message) for message in messages],
+            "seed": seed % 2**32,
+            "max_tokens": max_tokens,
+            "cache_prompt": True,
+            **sampling,
+        }
+        if schema is not None:
+            request["response_format"] = {
+                "type": "json_schema",
+                "json_schema": {"name": "answer", "schema": dict(schema)},
             }
-        )
+        response = self._server.handle_chat_completions(request)
         if "choices" not in response:
             error = response.get("error", response)
             kind = error.get("type", "") if isinstance(error, dict) else ""
@@ -111,8 +105,51 @@ class EmbeddedServer:
                 raise ContextOverflowError(message)
             raise ModelError(message)
         usage = response["usage"]
+        choice = response["choices"][0]
+        text = choice["message"]["content"] or ""
+        if choice["finish_reason"] == "length":
+            raise TruncatedAnswerError(f"the answer was cut off after {max_tokens} tokens", text)
+        if not text:
+            raise EmptyAnswerError("the answer is empty")
         return Completion(
-            text=response["choices"][0]["message"]["content"] or "",
+            text=text,
             prompt_tokens=int(usage["prompt_tokens"]),
             completion_tokens=int(usage["completion_tokens"]),
+            model=response.get("model", ""),
+            fingerprint=response.get("system_fingerprint", ""),
+            cost=0.0,
+        )
+
+
+class EmbeddedChat(ChatModel):
+    """An embedded model behind the interface of all chat models.
+
+    Args:
+        model: An embedded model, e.g. ``"smollm2-135m"``.
+    """
+
+    def __init__(self, model: str) -> None:
+        self.name = f"local/{model}"
+        self._server = load(model)
+
+    async def complete(
+        self,
+        messages: Sequence[Message],
+        *,
+        schema: Mapping[str, Any] | None = None,
+        temperature: float | None = None,
+        seed: int | None = None,
+        max_tokens: int | None = None,
+        attempt: int = 0,
+    ) -> Completion:
+        return await asyncio.to_thread(
+            self._server.chat,
+            messages,
+            schema=schema,
+            seed=(seed or 0) + attempt,
+            max_tokens=max_tokens or 512,
+            temperature=0.0 if temperature is None else temperature,
+            # Without these a model this small repeats itself without end.
+            top_p=0.9,
+            repeat_penalty=1.05,
         )

@@ -54,5 +54,8 @@ def play(
             "usage": {
                 role: Usage(**used) for role, player in players.items() if (used := player.usage())
             },
+            "prompts": {
+                role: prompt for role, player in players.items() if (prompt := player.prompt())
+            },
         }
     )

@@ -1,15 +1,24 @@
-"""The embedded language model, for real."""
+"""Language models as agents; the embedded one, for real."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
 import sotopia_gym
-from sotopia_gym import Action
-from sotopia_gym.agents.local import LocalAgent, action_schema, chat_messages
-from sotopia_gym.errors import ModelError
+from sotopia_gym import Action, agents
+from sotopia_gym.agents.llm import LLMAgent, read_action
+from sotopia_gym.agents.prompts import CHAT, PROMPTS, SMALL, SOTOPIA, action_schema
+from sotopia_gym.errors import (
+    ActionError,
+    ContextOverflowError,
+    ModelError,
+    RefusalError,
+    UnavailableModelError,
+)
 from sotopia_gym.llm import models
+from sotopia_gym.llm.chat import ChatModel, Completion
 
 MODEL = "smollm2-135m"
 
@@ -21,7 +30,7 @@ def agent():
         models.find(MODEL)
     except ModelError as error:
         pytest.skip(str(error))
-    return LocalAgent(MODEL)
+    return agents.from_spec(f"local/{MODEL}")
 
 
 def test_it_plays_a_whole_episode_in_words_of_its_own(agent):
@@ -65,38 +74,148 @@ def test_a_chat_longer_than_the_context_loses_its_oldest_turns(agent):
     agent.reset(seed=0)
     agent.act(observations["agent_0"])
     usage = agent.usage()
-    assert usage["requests"] > 1
     assert 0 < usage["prompt_tokens"] < models.get_model(MODEL).context
 
 
-class TestPrompt:
-    def test_earlier_messages_are_a_prefix_of_later_ones(self):
+class Canned(ChatModel):
+    """Answers what it was told to, one after the other, and remembers what it was asked."""
+
+    name = "canned"
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.asked = []
+
+    async def complete(self, messages, **kwargs):
+        self.asked.append((messages, kwargs))
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return Completion(answer, prompt_tokens=10, completion_tokens=2, cost=0.5)
+
+
+def first_observation():
+    return sotopia_gym.make("sotopia-v0", judge="none").reset(seed=0)[0]["agent_0"]
+
+
+GOOD = '{"action_type": "speak", "argument": "Hello."}'
+
+
+class TestRepair:
+    def test_an_invalid_answer_is_sent_back_with_what_is_wrong(self):
+        model = Canned("I say hello.", '{"action_type": "shout", "argument": ""}', GOOD)
+        assert LLMAgent(model).act(first_observation()) == Action("speak", "Hello.")
+        _, second, third = (messages for messages, _ in model.asked)
+        assert second[-2] == {"role": "assistant", "content": "I say hello."}
+        assert "not JSON" in second[-1]["content"]
+        assert "action_type must be one of" in third[-1]["content"]
+        assert [kwargs["attempt"] for _, kwargs in model.asked] == [0, 1, 2]
+
+    def test_after_the_last_repair_the_turn_passes_and_the_episode_keeps_the_reason(self):
+        env = sotopia_gym.make("sotopia-v0", max_turns=2)
+        bad = LLMAgent(Canned("no", "no", "no"))
+        episode = sotopia_gym.play(env, {"agent_0": bad, "agent_1": "scripted/silent"}, seed=0)
+        assert episode.events[0].action == Action("none")
+        assert "no valid action in 3 answers: it is not JSON" in episode.events[0].note
+        assert episode.usage["agent_0"].requests == 3
+        assert episode.usage["agent_0"].cost == 1.5
+
+    def test_a_refusal_counts_as_an_invalid_answer(self):
+        model = Canned(RefusalError("refused", "I cannot do that"), GOOD)
+        assert LLMAgent(model).act(first_observation()).argument == "Hello."
+        assert model.asked[1][0][-2]["content"] == "I cannot do that"
+
+    def test_a_model_that_cannot_be_reached_is_an_error_not_a_silence(self):
+        model = Canned(UnavailableModelError("down", 6))
+        with pytest.raises(UnavailableModelError):
+            LLMAgent(model).act(first_observation())
+
+    def test_a_dialogue_too_long_for_the_model_loses_its_oldest_turns_only(self):
+        env = sotopia_gym.make("sotopia-v0", judge="none")
+        observations, _ = env.reset(seed=0)
+        for turn in range(8):
+            said = Action("speak", f"line {turn}")
+            observations, *_ = env.step({f"agent_{turn % 2}": said})
+        model = Canned(ContextOverflowError("too long"), ContextOverflowError("too long"), GOOD)
+        LLMAgent(model).act(observations["agent_0"])
+        last = "\n".join(m["content"] for m in model.asked[-1][0])
+        assert "line 7" in last
+        assert "line 0" not in last
+        assert env.task.goal("agent_0") in last
+
+
+class TestReading:
+    @pytest.mark.parametrize(
+        ("text", "problem"),
+        [
+            ("", "not JSON"),
+            ("Sure! " + GOOD, "not JSON"),
+            ("[]", "must be an object"),
+            ('{"action_type": "speak", "argument": "x", "mood": 1}', "must be an object"),
+            ('{"argument": "x"}', "action_type must be one of"),
+            ('{"action_type": "speak", "argument": 3}', "must be a string"),
+            ('{"action_type": "speak", "argument": "' + "x" * 5000 + '"}', "5000 characters"),
+        ],
+    )
+    def test_what_is_no_action_says_why(self, text, problem):
+        with pytest.raises(ActionError, match=problem):
+            read_action(text, action_schema(first_observation()))
+
+    @pytest.mark.parametrize("text", [GOOD, f"```json\n{GOOD}\n```", f" {GOOD}\n"])
+    def test_json_is_read_also_in_a_fence(self, text):
+        assert read_action(text, action_schema(first_observation())) == Action("speak", "Hello.")
+
+    def test_surrogates_spelled_out_are_replaced(self):
+        text = '{"action_type": "speak", "argument": "a\\ud800b"}'
+        assert read_action(text, action_schema(first_observation())).argument == "a?b"
+
+
+class TestPrompts:
+    @pytest.mark.parametrize("prompt", [CHAT, SMALL])
+    def test_earlier_chats_are_a_prefix_of_later_ones(self, prompt):
         env = sotopia_gym.make("sotopia-v0", judge="none")
         observations, _ = env.reset(seed=0)
         chats = []
         for turn in range(8):
             if turn % 2 == 0:
-                chats.append(chat_messages(observations["agent_0"]))
+                chats.append(prompt.messages(observations["agent_0"]))
             observations, *_ = env.step({f"agent_{turn % 2}": Action("speak", f"line {turn}")})
         for earlier, later in pairwise(chats):
             assert later[: len(earlier)] == earlier
             assert json.loads(later[len(earlier)]["content"])["argument"].startswith("line")
 
-    def test_it_holds_role_goal_and_what_was_said(self):
+    @pytest.mark.parametrize("prompt", PROMPTS.values(), ids=list(PROMPTS))
+    def test_it_holds_role_goal_and_what_was_said(self, prompt):
         env = sotopia_gym.make("sotopia-v0", judge="none")
         env.reset(seed=0)
         observations, *_ = env.step({"agent_0": Action("speak", "Good morning!")})
-        last = chat_messages(observations["agent_1"])[-1]["content"]
-        assert env.task.names["agent_1"] in last
-        assert env.task.goal("agent_1") in last
-        assert env.task.goal("agent_0") not in last
-        assert 'said: "Good morning!"' in last
+        text = prompt.messages(observations["agent_1"])[-1]["content"]
+        assert env.task.names["agent_1"] in text
+        assert env.task.goal("agent_1") in text
+        assert env.task.goal("agent_0") not in text
+        assert 'said: "Good morning!"' in text
+
+    def test_the_papers_layout_tells_turn_and_available_actions_in_one_message(self):
+        (message,) = SOTOPIA.messages(first_observation())
+        assert (
+            "You are at turn 1. Your available action types are: none, speak," in message["content"]
+        )
+
+    def test_every_change_of_a_prompt_changes_its_version(self):
+        assert len({prompt.version for prompt in PROMPTS.values()}) == len(PROMPTS)
+        changed = replace(CHAT, system=CHAT.system + " ")
+        assert changed.version != CHAT.version
+        assert changed.version.startswith("chat-v1:")
+
+    def test_the_prompt_goes_into_the_episode(self):
+        env = sotopia_gym.make("sotopia-v0", max_turns=1)
+        players = {"agent_0": LLMAgent(Canned(GOOD)), "agent_1": "scripted/silent"}
+        assert sotopia_gym.play(env, players, seed=0).prompts == {"agent_0": CHAT.version}
 
     def test_the_schema_allows_what_the_observation_allows(self):
-        assert action_schema([1, 0, 0, 0, 1])["properties"]["action_type"]["enum"] == [
-            "none",
-            "leave",
-        ]
+        observation = {"allowed_actions": [1, 0, 0, 0, 1]}
+        kinds = action_schema(observation)["properties"]["action_type"]["enum"]
+        assert kinds == ["none", "leave"]
 
 
 class TestModels:

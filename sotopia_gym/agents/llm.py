@@ -1,0 +1,173 @@
+"""Language models as agents."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sotopia_gym.agents.base import Agent
+from sotopia_gym.agents.prompts import CHAT, Prompt, action_schema
+from sotopia_gym.envs.dialogue import MAX_ARGUMENT_LENGTH, Action
+from sotopia_gym.errors import ActionError, AnswerError, ContextOverflowError
+from sotopia_gym.llm.chat import ChatModel, Completion, Message
+from sotopia_gym.llm.client import run_sync
+
+_MAX_CHARACTERS: Final = 200_000
+"""Longest dialogue that is tried; some hundred turns. Models with less context say so."""
+
+
+class LLMAgent(Agent):
+    """Asks a chat model for every action, as JSON to a schema of the actions allowed.
+
+    An answer that is no allowed action is sent back with what is wrong with it, ``repairs``
+    times; after that the turn passes with ``none``, and the episode keeps the reason. A
+    conversation too long for the model loses its oldest turns; role and goal always stay. If the
+    model cannot be reached at all the error is raised: an episode is never half played.
+
+    Sampling is seeded where the server has seeds. The embedded model's arithmetic depends in its
+    last bits on how much of the prompt it has cached, so that equal seeds give equal words only
+    after equal histories.
+
+    Args:
+        model: The model. Several agents may share one.
+        prompt: What it is asked with.
+        temperature: Sampling temperature; 1.0 in the paper.
+        max_tokens: Longest answer, in tokens.
+        max_argument: Longest argument of an action, in characters.
+        repairs: How often an invalid answer is sent back.
+    """
+
+    def __init__(
+        self,
+        model: ChatModel,
+        *,
+        prompt: Prompt = CHAT,
+        temperature: float = 1.0,
+        max_tokens: int = 512,
+        max_argument: int = MAX_ARGUMENT_LENGTH,
+        repairs: int = 2,
+    ) -> None:
+        self.name = model.name
+        self._model, self._prompt = model, prompt
+        self._temperature, self._max_tokens = temperature, max_tokens
+        self._max_argument, self._repairs = max_argument, repairs
+        self.reset(seed=0)
+
+    def reset(self, *, seed: int) -> None:
+        self._seed = seed
+        self._requests = self._prompt_tokens = self._completion_tokens = 0
+        self._cost: float | None = 0.0
+
+    def act(self, observation: Mapping[str, Any]) -> Action:
+        return run_sync(self.aact(observation))
+
+    async def aact(self, observation: Mapping[str, Any]) -> Action:
+        schema = action_schema(observation, self._max_argument)
+        repair: list[Message] = []
+        problem = ""
+        for attempt in range(self._repairs + 1):
+            try:
+                text = (await self._complete(observation, repair, schema, attempt)).text
+            except AnswerError as error:
+                text, problem = error.text, str(error)
+            else:
+                try:
+                    return read_action(text, schema)
+                except ActionError as error:
+                    problem = str(error)
+            repair = [
+                {"role": "assistant", "content": text or "(nothing)"},
+                {
+                    "role": "user",
+                    "content": f"That was not a valid action: {problem} Answer with the JSON "
+                    "object alone.",
+                },
+            ]
+        return Action("none", note=f"no valid action in {self._repairs + 1} answers: {problem}")
+
+    def usage(self) -> Mapping[str, Any]:
+        return {
+            "requests": self._requests,
+            "prompt_tokens": self._prompt_tokens,
+            "completion_tokens": self._completion_tokens,
+            "cost": self._cost,
+        }
+
+    def prompt(self) -> str:
+        return self._prompt.version
+
+    def close(self) -> None:
+        self._model.close()
+
+    async def _complete(
+        self,
+        observation: Mapping[str, Any],
+        repair: list[Message],
+        schema: Mapping[str, Any],
+        attempt: int,
+    ) -> Completion:
+        """Complete, dropping the oldest turns while the chat is too long for the model."""
+        observation = dict(observation)
+        observation["dialogue"] = _newest(observation["dialogue"], _MAX_CHARACTERS)
+        while True:
+            try:
+                completion = await self._model.complete(
+                    [*self._prompt.messages(observation), *repair],
+                    schema=schema,
+                    temperature=self._temperature,
+                    seed=(self._seed + self._requests) % 2**31,
+                    max_tokens=self._max_tokens,
+                    attempt=attempt,
+                )
+            except ContextOverflowError:
+                shorter = _newest(observation["dialogue"], len(observation["dialogue"]) * 2 // 3)
+                if shorter == observation["dialogue"]:
+                    raise
+                observation["dialogue"] = shorter
+                continue
+            self._requests += 1
+            self._prompt_tokens += completion.prompt_tokens
+            self._completion_tokens += completion.completion_tokens
+            known = self._cost is not None and completion.cost is not None
+            self._cost = self._cost + completion.cost if known else None  # type: ignore[operator]
+            return completion
+
+
+def read_action(text: str, schema: Mapping[str, Any]) -> Action:
+    """The action in a model's answer.
+
+    Models often put JSON into a code fence; anything else around it is an error.
+
+    Raises:
+        ActionError: If it is not one that ``schema`` allows; the message says why.
+    """
+    inner = text.strip()
+    if inner.startswith("```") and inner.endswith("```"):
+        inner = inner.strip("`").removeprefix("json").strip()
+    try:
+        answer = json.loads(inner)
+    except (json.JSONDecodeError, RecursionError):
+        raise ActionError(f"it is not JSON: {text[:60]!r}.") from None
+    if not isinstance(answer, dict) or set(answer) - {"action_type", "argument"}:
+        raise ActionError("it must be an object with 'action_type' and 'argument' only.")
+    allowed = schema["properties"]["action_type"]["enum"]
+    if answer.get("action_type") not in allowed:
+        raise ActionError(f"action_type must be one of {', '.join(allowed)}.")
+    argument = answer.get("argument", "")
+    if not isinstance(argument, str):
+        raise ActionError("argument must be a string.")
+    # JSON can spell out surrogates that no text may hold.
+    argument = argument.encode("utf-8", "replace").decode("utf-8")
+    limit = schema["properties"]["argument"]["maxLength"]
+    if len(argument) > limit:
+        raise ActionError(f"argument has {len(argument)} characters, at most {limit} are allowed.")
+    return Action(answer["action_type"], argument)
+
+
+def _newest(dialogue: str, limit: int) -> str:
+    """The newest whole lines of ``dialogue``, at most ``limit`` characters."""
+    if len(dialogue) <= limit:
+        return dialogue
+    cut = dialogue.find("\n", len(dialogue) - limit - 1)
+    return dialogue[cut + 1 :] if cut >= 0 else ""
