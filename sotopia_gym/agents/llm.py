@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from sotopia_gym.agents.base import Agent
 from sotopia_gym.agents.prompts import CHAT, Prompt, action_schema
+from sotopia_gym.envs import transcript
 from sotopia_gym.envs.dialogue import MAX_ARGUMENT_LENGTH, Action
 from sotopia_gym.errors import ActionError, AnswerError, ContextOverflowError
 from sotopia_gym.llm.chat import ChatModel, Completion, Message
@@ -77,11 +78,11 @@ class LLMAgent(Agent):
                 except ActionError as error:
                     problem = str(error)
             repair = [
-                {"role": "assistant", "content": text or "(nothing)"},
+                {"role": "assistant", "content": transcript.without_tokens(text) or "(nothing)"},
                 {
                     "role": "user",
-                    "content": f"That was not a valid action: {problem} Answer with the JSON "
-                    "object alone.",
+                    "content": "That was not a valid action: "
+                    f"{transcript.without_tokens(problem)} Answer with the JSON object alone.",
                 },
             ]
         return Action("none", note=f"no valid action in {self._repairs + 1} answers: {problem}")
@@ -147,7 +148,7 @@ def read_action(text: str, schema: Mapping[str, Any]) -> Action:
         inner = inner.strip("`").removeprefix("json").strip()
     try:
         answer = json.loads(inner)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # also for numbers of thousands of digits
         raise ActionError(f"it is not JSON: {text[:60]!r}.") from None
     if not isinstance(answer, dict) or set(answer) - {"action_type", "argument"}:
         raise ActionError("it must be an object with 'action_type' and 'argument' only.")

@@ -6,7 +6,6 @@ A prompt turns an observation into the chat that asks for the next action.
 from __future__ import annotations
 
 import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -129,11 +128,9 @@ def action_schema(
 
 
 def _exchange(asked: str, action: Action) -> list[Message]:
-    answer = {"action_type": action.action_type, "argument": action.argument}
-    return [
-        {"role": "user", "content": asked},
-        {"role": "assistant", "content": json.dumps(answer, ensure_ascii=False)},
-    ]
+    kind, argument = transcript.quote(action.action_type), transcript.quote(action.argument)
+    answer = f'{{"action_type": {kind}, "argument": {argument}}}'
+    return [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
 
 
 def _request(heard: Sequence[str]) -> str:

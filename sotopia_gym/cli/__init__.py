@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from sotopia_gym.cli import models, play, tasks
+from sotopia_gym.cli import episodes, judge, models, play, tasks
 from sotopia_gym.errors import SotopiaGymError
 
 app = typer.Typer(
@@ -18,8 +18,10 @@ app = typer.Typer(
 )
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(models.app, name="models")
+app.add_typer(episodes.app, name="episodes")
 app.command()(play.demo)
 app.command()(play.play)
+app.command()(judge.judge)
 
 
 @app.command()

@@ -16,6 +16,9 @@ from sotopia_gym.errors import ActionError, EpisodeStateError
 ActionType = Literal["none", "speak", "non-verbal communication", "action", "leave"]
 ACTION_TYPES: tuple[ActionType, ...] = get_args(ActionType)
 
+ACTIVE_TYPES: frozenset[ActionType] = frozenset(("speak", "non-verbal communication", "action"))
+"""The action types that say or do something."""
+
 TurnOrder = Literal["round-robin", "simultaneous", "random"]
 TURN_ORDERS: tuple[TurnOrder, ...] = get_args(TurnOrder)
 
@@ -36,6 +39,8 @@ class Action:
             Meaningless, and dropped, for ``none`` and ``leave``.
         to: The agents this is addressed to, e.g. ``("agent_1",)``; empty means public. Only they
             and the sender perceive a private action.
+        note: Why the agent does not do what it wanted, e.g. because a model's answers could not
+            be read. It goes into the event's note; nobody in the conversation perceives it.
 
     Raises:
         ActionError: If a field has the wrong type or value.
@@ -44,6 +49,7 @@ class Action:
     action_type: ActionType
     argument: str = ""
     to: tuple[str, ...] = ()
+    note: str | None = None
 
     def __post_init__(self) -> None:
         if self.action_type not in ACTION_TYPES:
@@ -183,19 +189,19 @@ class Dialogue:
 
     def _effect(self, agent: str, action: Action) -> Event:
         """The event that ``action`` amounts to under the rules."""
-        if action.action_type in ("none", "leave"):
-            if action.argument or action.to:
-                action = Action(action.action_type)
-            return Event(self.turn, agent, action)
+        if action.action_type not in ACTIVE_TYPES:
+            return Event(self.turn, agent, Action(action.action_type), action.note)
         if not action.argument.strip():
             return Event(self.turn, agent, NOTHING, f"{action.action_type} without an argument")
         unknown = [name for name in action.to if name not in self.agents]
         if unknown:
             note = f"addressed to {', '.join(unknown)}, who is not in the conversation"
             return Event(self.turn, agent, NOTHING, note)
-        if agent in action.to:
+        if agent in action.to or action.note is not None:
             to = tuple(name for name in action.to if name != agent)
-            action = Action(action.action_type, action.argument, to)
+            return Event(
+                self.turn, agent, Action(action.action_type, action.argument, to), action.note
+            )
         return Event(self.turn, agent, action)
 
     def _find_ending(self) -> Ending | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -25,8 +24,15 @@ from sotopia_gym.envs.spaces import (
 )
 from sotopia_gym.envs.view import DialogueView
 from sotopia_gym.episodes.schema import Episode, Judgement
-from sotopia_gym.errors import ActionError, EpisodeStateError, JudgeError, TaskError
+from sotopia_gym.errors import (
+    ActionError,
+    EpisodeStateError,
+    JudgeError,
+    ModelError,
+    TaskError,
+)
 from sotopia_gym.judges import Judge
+from sotopia_gym.judges.reward import Reward, to_function
 from sotopia_gym.tasks.background import background
 from sotopia_gym.tasks.schema import Suite, Task
 from sotopia_gym.tasks.suites import load_suite
@@ -38,15 +44,12 @@ StepResult = tuple[
     dict[str, Observation], dict[str, float], dict[str, bool], dict[str, bool], dict[str, Info]
 ]
 
-_log = logging.getLogger(__name__)
-_OPTIONS = ("task",)
-
 
 class SocialEnv(ParallelEnv[str, Observation, Any]):
     """Social tasks: characters with private goals talk, a judge scores each at the end.
 
     All agents stay in ``agents`` until the episode ends for all of them in one step. That step
-    carries the rewards, one goal score from 0 to 10 for each agent; all earlier rewards are 0.
+    carries the rewards, by default the goal score from 0 to 10; all earlier rewards are 0.
     Somebody leaving *terminates* an episode; the turn limit and a run of silent turns *truncate*
     it.
 
@@ -68,13 +71,16 @@ class SocialEnv(ParallelEnv[str, Observation, Any]):
     (``pending``, ``scored``, ``unscored`` or ``unjudged``), ``coerced`` (why its last action had
     no or another effect, or None), ``dialogue_cut`` (how many of the oldest turns its ``dialogue``
     no longer holds), ``ignored_options`` (after reset), and in the last step ``ending``,
-    ``scores`` (dimension to score), ``normalised`` and ``outcome`` where there is ground truth.
+    ``scores`` (dimension to score), and ``true_goal``, ``normalised`` and ``outcome`` where there
+    is ground truth.
 
     Args:
         suite: A suite or the name of one. All its tasks must have the same number of agents.
         split: Play only this split of the suite, e.g. ``"train"``.
         judge: Who scores: see :func:`sotopia_gym.judges.from_spec`. ``"none"`` plays unjudged,
             with rewards of 0.0 that mean nothing.
+        reward: What the reward is: a dimension (by default ``"goal"``, 0 to 10), weights of
+            dimensions, or a function of a judgement and an agent.
         turn_order: ``"round-robin"``, ``"simultaneous"`` or ``"random"``.
         max_turns: Turns after which an episode is truncated, at most 10,000.
         max_silent_turns: Silent turns in a row after which it is truncated.
@@ -98,6 +104,7 @@ class SocialEnv(ParallelEnv[str, Observation, Any]):
         *,
         split: str | None = None,
         judge: str | Judge | None = "auto",
+        reward: Reward = "goal",
         turn_order: TurnOrder = "round-robin",
         max_turns: int = 20,
         max_silent_turns: int = 3,
@@ -119,8 +126,7 @@ class SocialEnv(ParallelEnv[str, Observation, Any]):
         self.judge_name = "none" if self.judge is None else self.judge.name
         if self.judge is not None:
             self.judge.check(self.suite)
-        if judge == "auto":
-            _log.info("judge 'auto' is %r here, at no cost", self.judge_name)
+        self._reward = to_function(reward, self.judge)
         count = len(self.possible_agents)
         self.observation_spaces = {a: observation_space(count) for a in self.possible_agents}
         self.action_spaces = {a: action_space(count) for a in self.possible_agents}
@@ -223,16 +229,14 @@ class SocialEnv(ParallelEnv[str, Observation, Any]):
         episode = self._advance(actions)
         if episode is None:
             return self._result(None)
-        judgement = None if self.judge is None else self.judge.judge(episode)
-        return self._conclude(episode, judgement)
+        return self._conclude(episode, self._judged(episode))
 
     async def astep(self, actions: Mapping[str, Any]) -> StepResult:
         """:meth:`step`, without blocking the event loop while the judge is at work."""
         episode = self._advance(actions)
         if episode is None:
             return self._result(None)
-        judgement = None if self.judge is None else await self.judge.ajudge(episode)
-        return self._conclude(episode, judgement)
+        return self._conclude(episode, await self._ajudged(episode))
 
     def rejudge(self) -> StepResult:
         """Score the episode that has ended unscored again.
@@ -244,13 +248,13 @@ class SocialEnv(ParallelEnv[str, Observation, Any]):
             EpisodeStateError: If there is no such episode.
             JudgeError: If it could not be scored this time either.
         """
-        judge, episode = self._pending()
-        return self._conclude(episode, judge.judge(episode))
+        episode = self._pending()
+        return self._conclude(episode, self._judged(episode))
 
     async def arejudge(self) -> StepResult:
         """:meth:`rejudge`, without blocking the event loop."""
-        judge, episode = self._pending()
-        return self._conclude(episode, await judge.ajudge(episode))
+        episode = self._pending()
+        return self._conclude(episode, await self._ajudged(episode))
 
     def render(self) -> str | None:
         """What has been played: text in mode ``ansi``; in mode ``human`` what is new is printed.
@@ -393,16 +397,29 @@ class SocialEnv(ParallelEnv[str, Observation, Any]):
         if self.render_mode == "human":
             self.render()
 
-    def _pending(self) -> tuple[Judge, Episode]:
-        if self._episode is None or not self.agents or self.judge is None:
+    def _pending(self) -> Episode:
+        if self._episode is None or not self.agents:
             raise EpisodeStateError("there is no unscored episode to judge again.")
-        return self.judge, self._episode
+        return self._episode
+
+    def _judged(self, episode: Episode) -> Judgement | None:
+        try:
+            return None if self.judge is None else self.judge.judge(episode)
+        except ModelError as error:
+            raise JudgeError(str(error), episode) from error
+
+    async def _ajudged(self, episode: Episode) -> Judgement | None:
+        try:
+            return None if self.judge is None else await self.judge.ajudge(episode)
+        except ModelError as error:
+            raise JudgeError(str(error), episode) from error
 
     def _conclude(self, episode: Episode, judgement: Judgement | None) -> StepResult:
         if judgement is not None:
-            unscored = [a for a in self.possible_agents if judgement.goal(a) is None]
+            rewards = {a: self._reward(judgement, a) for a in self.possible_agents}
+            unscored = [agent for agent, reward in rewards.items() if reward is None]
             if unscored:
-                reason = judgement.error or f"no goal score for {', '.join(unscored)}"
+                reason = judgement.error or f"no reward for {', '.join(unscored)}"
                 raise JudgeError(
                     f"judge {judgement.judge!r} could not score this episode of task "
                     f"{episode.task.task_id}: {reason}. The episode is in this error's `episode`; "
@@ -419,7 +436,7 @@ class SocialEnv(ParallelEnv[str, Observation, Any]):
         infos = self._infos()
         if judgement is not None:
             for agent in agents:
-                rewards[agent] = float(judgement.scores[agent]["goal"].score)
+                rewards[agent] = float(self._reward(judgement, agent) or 0.0)
                 infos[agent] |= _told(judgement, agent)
         if ending is not None:
             for info in infos.values():
@@ -466,5 +483,6 @@ def _told(judgement: Judgement, agent: str) -> Info:
     }
     if judgement.outcome is not None:
         told["outcome"] = judgement.outcome.model_dump()
+        told["true_goal"] = judgement.true_goals[agent]
         told["normalised"] = judgement.normalised[agent]
     return told

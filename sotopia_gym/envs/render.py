@@ -60,7 +60,7 @@ class Renderer:
         for event in events:
             line = transcript.line(event, self._names)
             if event.note is not None:
-                line += f" ({event.note})"
+                line += f" ({transcript.quote(event.note)[1:-1]})"
             self._lines.append((line, self._colour[event.agent]))
         if ending is not None:
             self._lines.append((_ENDINGS[ending], "bold"))

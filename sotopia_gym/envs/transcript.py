@@ -1,8 +1,9 @@
 """A conversation as text, and back.
 
 One event is one line, whatever was said: arguments are written as JSON strings in which every
-character that could break a line or hide on the screen is escaped. So nobody can forge another's
-turn, and :func:`parse` gives back exactly what :func:`line` was given.
+character that could break a line, hide on the screen, or begin a control token of a language model
+is escaped. So nobody can forge another's turn, or a message of the chat that a model is shown, and
+:func:`parse` gives back exactly what :func:`line` was given.
 """
 
 from __future__ import annotations
@@ -28,6 +29,14 @@ _LINE: Final = re.compile(
     r"(?:(?P<verb>said|gestured|acted)(?: privately to (?P<to>.+?))?: (?P<argument>\".*\")"
     r"|(?P<silent>did nothing|left the conversation))"
 )
+# Control tokens ("<|im_end|>", "[INST]", "]~b]") are read as such by many servers even inside a
+# message, and would end it there. A bracket before an ordinary word ("[smiles]") begins none.
+_TOKEN_START: Final = re.compile(r"<|\[(?![A-Z]?[a-z]+[\]\s,.;:!?'-])|\](?=~)")
+# Printable to Python, yet nothing is seen of them. A single U+FE0F after a symbol makes an emoji.
+_UNSEEN: Final = re.compile(
+    r"[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0e\uffa0"
+    r"\U000e0100-\U000e01ef]|(?<=[\x00-\x7f\ufe0f])\ufe0f"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +59,23 @@ class Utterance:
 
 
 def quote(text: str) -> str:
-    """``text`` as a JSON string of visible characters only; ``json.loads`` inverts it."""
+    """``text`` as a JSON string of visible characters, without the control tokens of any model.
+
+    ``json.loads`` inverts it.
+    """
     quoted = json.dumps(text, ensure_ascii=False)
-    if quoted.isprintable():
-        return quoted
-    # Line separators, bidirectional marks and other invisible characters would let a speaker
-    # fake the layout; json.dumps leaves those above 0x1F as they are.
-    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in quoted)
+    if not quoted.isascii():
+        quoted = _UNSEEN.sub(_escaped, quoted)
+    if not quoted.isprintable():
+        # Line separators, bidirectional marks and other invisible characters would let a speaker
+        # fake the layout; json.dumps leaves those above 0x1F as they are.
+        quoted = "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in quoted)
+    return without_tokens(quoted)
+
+
+def without_tokens(text: str) -> str:
+    """``text`` with every character that may begin a control token escaped as in JSON."""
+    return _TOKEN_START.sub(_escaped, text)
 
 
 def line(event: Event, names: Mapping[str, str]) -> str:
@@ -96,3 +115,8 @@ def parse(text: str) -> list[Utterance]:
             )
         )
     return utterances
+
+
+def _escaped(match: re.Match[str]) -> str:
+    character = match[0]
+    return f"\\u{ord(character):04x}" if character.isascii() else json.dumps(character)[1:-1]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from typing import Any
+from functools import cached_property
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from sotopia_gym.envs.dialogue import Ending, Event, TurnOrder
 from sotopia_gym.tasks.families import Outcome
-from sotopia_gym.tasks.schema import Task
+from sotopia_gym.tasks.schema import Task, canonical_json
 
 SCHEMA_VERSION = 1
 """Raised whenever a stored episode would no longer read back the same."""
@@ -38,6 +40,34 @@ class DimensionScore(_Model):
         return value
 
 
+class Usage(_Model):
+    """What calling models cost.
+
+    Attributes:
+        requests: Calls of a model; answers from a cache are none.
+        prompt_tokens: Tokens read.
+        completion_tokens: Tokens written.
+        cost: US dollars; None if a price is not known.
+    """
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float | None = 0.0
+
+
+class TurnCredit(_Model):
+    """How much one turn did for its agent's goal.
+
+    Attributes:
+        turn: The turn.
+        mark: 0 (nothing) to 3 (decisive).
+    """
+
+    turn: int
+    mark: int = Field(ge=0, le=3)
+
+
 class Judgement(_Model):
     """What a judge says of one episode: scores, or why there are none.
 
@@ -48,7 +78,14 @@ class Judgement(_Model):
         outcome: What verifiably happened, on tasks with ground truth.
         normalised: Agent to goal score on the scale where 0 is no agreement and 1 the rational
             ceiling; on tasks with ground truth.
+        true_goals: Agent to the exact goal score, 0 to 10; on tasks with ground truth. An LLM
+            judge's own goal scores are in ``scores``: the difference is its bias.
         metrics: Further measurements of the episode as a whole.
+        credits: Agent to how much each of its turns did for its goal, if that was asked.
+        members: The judgements that a panel's scores were made of.
+        usage: What judging cost.
+        models: The models that answered, with their fingerprints, as their servers name them.
+        prompt: Version of the judge's prompt.
     """
 
     judge: str
@@ -56,7 +93,13 @@ class Judgement(_Model):
     error: str | None = None
     outcome: Outcome | None = None
     normalised: dict[str, float] = {}
+    true_goals: dict[str, float] = {}
     metrics: dict[str, float] = {}
+    credits: dict[str, tuple[TurnCredit, ...]] = {}
+    members: tuple[Judgement, ...] = ()
+    usage: Usage = Usage()
+    models: tuple[str, ...] = ()
+    prompt: str = ""
 
     @property
     def scored(self) -> bool:
@@ -68,19 +111,33 @@ class Judgement(_Model):
         score = self.scores.get(agent, {}).get("goal")
         return None if score is None else score.score
 
+    def overall(self, agent: str) -> float | None:
+        """The plain mean of the seven dimensions' scores; None unless all seven are there."""
+        from sotopia_gym.judges.dimensions import DIMENSIONS  # which needs this module
 
-class Usage(_Model):
-    """What playing one role cost.
+        scores = self.scores.get(agent, {})
+        if any(dimension not in scores for dimension in DIMENSIONS):
+            return None
+        return math.fsum(scores[dimension].score for dimension in DIMENSIONS) / len(DIMENSIONS)
+
+
+class Source(_Model):
+    """Where an imported episode comes from.
 
     Attributes:
-        requests: Calls of a model.
-        prompt_tokens: Tokens read.
-        completion_tokens: Tokens written.
+        format: The format of the record that the conversation was read from, or, where there is
+            none, of the first record that was read.
+        record_id: The id of the episode there.
+        transcript: Whether there is a conversation; False for scores without one.
+        unrecorded: What the records do not tell about the task, so that it holds a neutral
+            placeholder: ``"context"``, ``"goal of agent_1"``, ``"character of agent_0"``,
+            ``"relationship"`` (then "stranger", which shows least), ...
     """
 
-    requests: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    format: str
+    record_id: str
+    transcript: bool
+    unrecorded: tuple[str, ...] = ()
 
 
 class Episode(_Model):
@@ -90,30 +147,50 @@ class Episode(_Model):
         schema_version: Version of this layout.
         library_version: The version of this library that made it.
         task: What was played.
-        turn_order: The rules it was played by.
-        max_turns: The rules it was played by.
-        seed: Seed of the episode, from which the players' seeds derive.
+        turn_order: The rules it was played by; None if unknown.
+        max_turns: The rules it was played by; None if unknown.
+        seed: Seed of the episode, from which the players' seeds derive; None if unknown.
         agents: Agent to the spec of who played it, e.g. ``"scripted/fair"``; where the players
             are not known to the environment this is empty.
         events: Everything that happened, oldest first.
-        ending: Why it ended.
+        ending: Why it ended; "unknown" only for imported episodes.
         judgements: What judges said of it, oldest first; empty if unjudged.
         usage: Agent to what playing it cost, where that is known.
+        prompts: Agent to the version and hash of the prompt it was played with, if it had one.
+        source: Where it was imported from; None if it was played here.
         extra: Whatever else the maker of the episode wants to keep, as JSON.
     """
 
     schema_version: int = SCHEMA_VERSION
     library_version: str = ""
     task: Task
-    turn_order: TurnOrder
-    max_turns: int
-    seed: int
+    turn_order: TurnOrder | None = None
+    max_turns: int | None = None
+    seed: int | None = None
     agents: dict[str, str] = {}
     events: tuple[Event, ...]
-    ending: Ending
+    ending: Ending | Literal["unknown"]
     judgements: tuple[Judgement, ...] = ()
     usage: dict[str, Usage] = {}
+    prompts: dict[str, str] = {}
+    source: Source | None = None
     extra: dict[str, Any] = Field(default_factory=dict)
+
+    @cached_property
+    def episode_id(self) -> str:
+        """The id of an imported episode at its source; else a hash of what was played by whom."""
+        if self.source is not None:
+            return self.source.record_id
+        played = self.model_dump(
+            mode="json",
+            include={"task", "turn_order", "max_turns", "seed", "agents", "prompts", "events"},
+        )
+        return hashlib.sha256(canonical_json(played).encode()).hexdigest()[:24]
+
+    @property
+    def has_transcript(self) -> bool:
+        """Whether the conversation is here; some imported scores come without one."""
+        return self.source is None or self.source.transcript
 
     @property
     def judgement(self) -> Judgement | None:

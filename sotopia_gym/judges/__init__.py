@@ -1,31 +1,111 @@
-"""Judges score finished episodes."""
+"""Judges score finished episodes; a spec string names one everywhere."""
 
 from __future__ import annotations
 
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
 from sotopia_gym.errors import UnknownIdError, did_you_mean
 from sotopia_gym.judges.base import Judge
-from sotopia_gym.judges.dimensions import DIMENSIONS
+from sotopia_gym.judges.dimensions import DIMENSIONS, Dimension
 from sotopia_gym.judges.outcome import OutcomeJudge
 
-__all__ = ["DIMENSIONS", "Judge", "OutcomeJudge", "from_spec"]
+if TYPE_CHECKING:
+    from sotopia_gym.llm.client import ClientOptions
 
-_SPECS = ("auto", "none", "outcome")
+__all__ = ["DIMENSIONS", "Dimension", "Judge", "OutcomeJudge", "from_spec"]
+
+_log = logging.getLogger(__name__)
+_SPECS: Final = (
+    "auto",
+    "none",
+    "outcome",
+    "gpt-4",
+    "local/smollm2-135m",
+    "MODEL@http://HOST:PORT/v1",
+    "panel:A+B",
+    "calibrated:FILE",
+    "human:FILE",
+)
 
 
-def from_spec(spec: str | Judge | None) -> Judge | None:
+def from_spec(spec: str | Judge | None, options: ClientOptions | None = None) -> Judge | None:
     """The judge that ``spec`` names.
 
     Args:
-        spec: ``"outcome"``, the exact offline judge of tasks with ground truth; ``"none"`` or
-            None, to play unjudged; ``"auto"``, the best judge that is configured; or a judge.
+        spec: A judge, which is returned as it is, or
+
+            - ``"auto"``: the GPT-4 judge where an API key or endpoint is configured
+              (``OPENAI_API_KEY`` or ``OPENAI_BASE_URL``), else the outcome judge;
+            - ``"none"`` or None: play unjudged;
+            - ``"outcome"``: the exact judge of tasks with ground truth;
+            - ``"gpt-4"``: one dated snapshot of GPT-4o, the same in every release that keeps it;
+            - a chat model (:func:`sotopia_gym.llm.spec.chat_model`): that model, asked for the
+              seven dimensions. ``"local/smollm2-135m"`` runs everything offline, and is far too
+              weak for its scores to mean anything;
+            - ``"panel:A+B+C"``: the mean of several judges;
+            - ``"calibrated:FILE"``: the judge that a calibration file was fitted for, calibrated;
+            - ``"human:FILE"``: people's ratings from an episode file.
+        options: How language models are called.
 
     Raises:
         UnknownIdError: If no judge has this name.
+        ModelError: If a model is not on this machine, or there is no API key.
     """
     if spec is None or isinstance(spec, Judge):
         return spec
     if spec == "none":
         return None
-    if spec in ("auto", "outcome"):
+    if spec == "outcome":
         return OutcomeJudge()
-    raise UnknownIdError(f"no judge {spec!r}. {did_you_mean(spec, _SPECS)}")
+    if spec == "auto":
+        return _auto(options)
+    kind, _, rest = spec.partition(":")
+    if kind == "panel":
+        from sotopia_gym.judges.panel import PanelJudge
+
+        members = [from_spec(part, options) for part in rest.split("+")]
+        return PanelJudge([member for member in members if member is not None])
+    if kind == "calibrated":
+        from sotopia_gym.judges.calibrated import CalibratedJudge, Calibration
+
+        calibration = Calibration.load(Path(rest))
+        base = from_spec(calibration.judge, options)
+        if base is None:
+            raise UnknownIdError(f"{rest} was fitted for no judge.")
+        return CalibratedJudge(base, calibration)
+    if kind == "human":
+        from sotopia_gym.episodes.journal import Journal
+        from sotopia_gym.judges.human import HumanJudge
+
+        return HumanJudge(Journal(rest))
+    return _language_model(spec, options)
+
+
+def _language_model(spec: str, options: ClientOptions | None) -> Judge:
+    from sotopia_gym.judges.llm import GPT4_JUDGE, LLMJudge
+    from sotopia_gym.llm.spec import chat_model, is_chat_model
+
+    model = GPT4_JUDGE if spec == "gpt-4" else spec
+    if not is_chat_model(model):
+        raise UnknownIdError(f"no judge {spec!r}. {did_you_mean(spec, _SPECS)}")
+    if model.startswith("local/"):
+        _log.warning("the judge %r is too weak for its scores to mean anything", spec)
+        return LLMJudge(chat_model(model, options), max_reasoning=160)
+    return LLMJudge(chat_model(model, options))
+
+
+def _auto(options: ClientOptions | None) -> Judge:
+    configured = os.environ.get("OPENAI_API_KEY") or os.environ.get("OPENAI_BASE_URL")
+    if not configured:
+        _log.info("judge 'auto' is 'outcome' here, exact and at no cost: no API key is set")
+        return OutcomeJudge()
+    from sotopia_gym.judges.llm import GPT4_JUDGE, TYPICAL_TOKENS
+    from sotopia_gym.llm.prices import PRICES
+
+    judge = _language_model("gpt-4", options)
+    cost = PRICES[GPT4_JUDGE].cost(*TYPICAL_TOKENS)
+    _log.warning("judge 'auto' is %r here, at about $%.3f an episode", judge.name, cost)
+    return judge

@@ -17,9 +17,11 @@ class Judge(ABC):
 
     Attributes:
         name: What judgements carry as their judge.
+        dimensions: The dimensions it scores.
     """
 
     name: str
+    dimensions: tuple[str, ...] = ("goal",)
 
     def check(self, suite: Suite) -> None:
         """Raise JudgeError if this judge can never score a task of ``suite``."""

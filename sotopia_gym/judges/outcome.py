@@ -17,6 +17,7 @@ class OutcomeJudge(Judge):
     """
 
     name = "outcome"
+    dimensions = ("goal",)
 
     def check(self, suite: Suite) -> None:
         """Raise JudgeError unless every task of ``suite`` has ground truth of a known family."""
@@ -37,14 +38,13 @@ class OutcomeJudge(Judge):
             scoring = family.score(episode.task, outcome)
         except TaskError as error:
             return Judgement(judge=self.name, error=str(error))
+        goals = {agent: score.goal for agent, score in scoring.scores.items()}
         return Judgement(
             judge=self.name,
-            scores={
-                agent: {"goal": DimensionScore(score=score.goal)}
-                for agent, score in scoring.scores.items()
-            },
+            scores={agent: {"goal": DimensionScore(score=goal)} for agent, goal in goals.items()},
             outcome=outcome,
             normalised={agent: score.normalised for agent, score in scoring.scores.items()},
+            true_goals=goals,
             metrics={
                 "surplus": scoring.surplus,
                 "pareto_optimal": float(scoring.pareto_optimal),
@@ -53,3 +53,22 @@ class OutcomeJudge(Judge):
 
     async def ajudge(self, episode: Episode) -> Judgement:
         return self.judge(episode)
+
+
+def beside(judgement: Judgement, episode: Episode) -> Judgement:
+    """``judgement`` with what verifiably happened added, on tasks with ground truth.
+
+    So the bias of every other judge is measured for free. Conversations that were not played in
+    an environment of ours are left as they are: the rules here are too strict for them.
+    """
+    if episode.task.scenario.outcome is None or episode.source is not None:
+        return judgement
+    exact = OutcomeJudge().judge(episode)
+    return judgement.model_copy(
+        update={
+            "outcome": exact.outcome,
+            "normalised": exact.normalised,
+            "true_goals": exact.true_goals,
+            "metrics": exact.metrics | judgement.metrics,
+        }
+    )

@@ -21,6 +21,7 @@ from sotopia_gym.errors import (
     AuthenticationError,
     BadRequestError,
     BudgetExceededError,
+    ContextOverflowError,
     EmptyAnswerError,
     ModelError,
     RefusalError,
@@ -31,7 +32,7 @@ from sotopia_gym.errors import (
 from sotopia_gym.llm.cache import AnswerCache, cache_key
 from sotopia_gym.llm.chat import ChatModel, Completion, Message
 from sotopia_gym.llm.endpoint import NO_KEY, Endpoint, Failure, Network, network, run_sync, scrub
-from sotopia_gym.llm.prices import PRICES, PRICES_DATE, Price
+from sotopia_gym.llm.prices import PRICES, Price
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -51,6 +52,8 @@ _RETRIED: Final = frozenset((408, 409, 429))
 
 _FIRST_DELAY, _LONGEST_DELAY = 0.5, 30.0
 """Seconds: the bounds of the first and of the longest pause between tries."""
+
+_CONTEXT: Final = re.compile(r"context[ _](?:length|size|window)|too many tokens", re.IGNORECASE)
 
 _FORMATS: Final = ("json_schema", "json_object", "none")
 """Ways to ask for JSON that follows a schema, best first."""
@@ -527,6 +530,10 @@ class ChatClient(ChatModel):
                 )
             case 429:
                 return ModelError(f"the account at {where} has no quota left ({reason}).")
+            case _ if _CONTEXT.search(reason):
+                return ContextOverflowError(
+                    f"the prompt is too long for {self.model!r} at {where} ({reason})."
+                )
             case _:
                 return BadRequestError(f"{where} refuses a request to {self.model!r} ({reason}).")
 
@@ -623,8 +630,8 @@ def _price(model: str, own: bool, options: ClientOptions) -> Price | None:
     known = options.prices.get(model) or (None if own else PRICES.get(model))
     if known is None and options.max_cost is not None:
         raise ModelError(
-            f"max_cost is set, but the price of {model!r} is not known (the table is of "
-            f"{PRICES_DATE}). Say what it costs per million tokens, prompt and completion, e.g. "
+            f"max_cost is set, but the price of {model!r} is not known. Say what "
+            f"it costs per million tokens, prompt and completion, e.g. "
             f"prices={{{model!r}: (2.5, 10.0)}}, or leave max_cost out."
         )
     return None if known is None else Price(*known)

@@ -5,9 +5,6 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-PRICES_DATE: Final = "2025-07-01"
-"""When the table was last compared with the price lists; prices change."""
-
 
 class Price(NamedTuple):
     """A price list entry, in US dollars per million tokens.
@@ -40,4 +37,5 @@ PRICES: Final = MappingProxyType(
         "gpt-4.1-mini": Price(0.4, 1.6),
     }
 )
-"""OpenAI's models, as of :data:`PRICES_DATE`, at full price and with nothing cached."""
+"""OpenAI's models at full price, as published when each came out. Prices change: for a bill that
+matters give the current ones in ``ClientOptions.prices``."""

@@ -86,6 +86,15 @@ class Character(_Model):
             )
         return value
 
+    @model_validator(mode="after")
+    def _whole_name(self) -> Character:
+        if not self.name:
+            raise TaskError(f"character {self.character_id}: the name is blank")
+        if "privately to" in self.name:
+            # A transcript line could then be read in two ways.
+            raise TaskError(f'a name does not hold "privately to": {self.name!r}')
+        return self
+
 
 class Constraint(_Model):
     """What a scenario asks of the character in one role.

@@ -21,7 +21,8 @@ def test_specs():
 
 def test_seven_dimensions():
     assert len(DIMENSIONS) == 7
-    assert (DIMENSIONS["goal"], DIMENSIONS["secret"]) == ((0, 10), (-10, 0))
+    assert (DIMENSIONS["goal"].low, DIMENSIONS["goal"].high) == (0, 10)
+    assert (DIMENSIONS["secret"].low, DIMENSIONS["secret"].high) == (-10, 0)
 
 
 def test_a_task_without_ground_truth_is_unscored_not_zero():

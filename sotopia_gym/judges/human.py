@@ -1,0 +1,55 @@
+"""People's ratings as a judge."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable
+
+from sotopia_gym.episodes.schema import DimensionScore, Episode, Judgement
+from sotopia_gym.judges.base import Judge
+from sotopia_gym.judges.dimensions import DIMENSIONS
+
+HUMAN_PREFIX = "human/"
+"""What the judge's name of a person's rating begins with; the pseudonym follows."""
+
+
+class HumanJudge(Judge):
+    """Scores an episode with the mean of its people's ratings.
+
+    It knows the episodes it was given and no others: an episode without ratings is unscored.
+
+    Args:
+        rated: Episodes with judgements whose judge is ``human/RATER``.
+    """
+
+    name = "human"
+    dimensions = tuple(DIMENSIONS)
+
+    def __init__(self, rated: Iterable[Episode]) -> None:
+        self._ratings = {
+            episode.episode_id: [
+                j for j in episode.judgements if j.judge.startswith(HUMAN_PREFIX) and j.scored
+            ]
+            for episode in rated
+        }
+
+    def judge(self, episode: Episode) -> Judgement:
+        ratings = self._ratings.get(episode.episode_id, [])
+        if not ratings:
+            return Judgement(judge=self.name, error="nobody has rated this episode")
+        scores: dict[str, dict[str, DimensionScore]] = {}
+        for agent in episode.task.agents:
+            scores[agent] = {}
+            for name in self.dimensions:
+                given = [r.scores[agent][name] for r in ratings if name in r.scores.get(agent, {})]
+                if given:
+                    scores[agent][name] = DimensionScore(
+                        score=statistics.fmean(score.score for score in given),
+                        reasoning="\n".join(s.reasoning for s in given if s.reasoning),
+                    )
+        return Judgement(
+            judge=self.name,
+            scores=scores,
+            members=tuple(ratings),
+            metrics={"raters": float(len(ratings))},
+        )

@@ -1,0 +1,84 @@
+"""Several judges as one."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+from collections.abc import Sequence
+from typing import Literal
+
+from sotopia_gym.episodes.schema import DimensionScore, Episode, Judgement, Usage
+from sotopia_gym.judges.base import Judge
+from sotopia_gym.judges.outcome import beside
+from sotopia_gym.llm.client import run_sync
+from sotopia_gym.tasks.schema import Suite
+
+
+class PanelJudge(Judge):
+    """Combines the scores of several judges, and reports how far they are apart.
+
+    An episode is unscored unless all members have scored it: a panel that silently loses members
+    is another panel. The members' judgements are kept in ``members``, and the spread of each
+    score, largest minus smallest, in ``metrics`` as ``spread/AGENT/DIMENSION``.
+
+    Args:
+        members: At least two judges. The panel scores the dimensions they share.
+        combine: ``"mean"`` or ``"median"``.
+    """
+
+    def __init__(
+        self, members: Sequence[Judge], *, combine: Literal["mean", "median"] = "mean"
+    ) -> None:
+        if len(members) < 2:
+            raise ValueError(f"a panel needs at least two judges, got {len(members)}.")
+        self._members = tuple(members)
+        self._combine = statistics.fmean if combine == "mean" else statistics.median
+        self.name = f"panel-{combine}:{'+'.join(member.name for member in members)}"
+        shared = set.intersection(*(set(member.dimensions) for member in members))
+        self.dimensions = tuple(name for name in members[0].dimensions if name in shared)
+
+    def check(self, suite: Suite) -> None:
+        for member in self._members:
+            member.check(suite)
+
+    def judge(self, episode: Episode) -> Judgement:
+        return run_sync(self.ajudge(episode))
+
+    async def ajudge(self, episode: Episode) -> Judgement:
+        members = tuple(await asyncio.gather(*(m.ajudge(episode) for m in self._members)))
+        usage = _total([member.usage for member in members])
+        failed = [f"{m.judge}: {m.error or 'no scores'}" for m in members if not m.scored]
+        if failed:
+            error = f"{len(failed)} of {len(members)} members failed: {'; '.join(failed)}"
+            return beside(
+                Judgement(judge=self.name, error=error, members=members, usage=usage), episode
+            )
+        scores: dict[str, dict[str, DimensionScore]] = {}
+        spread: dict[str, float] = {}
+        for agent in episode.task.agents:
+            scores[agent] = {}
+            for name in self.dimensions:
+                given = [member.scores[agent][name].score for member in members]
+                told = ", ".join(
+                    f"{m.judge} {score:g}" for m, score in zip(members, given, strict=True)
+                )
+                scores[agent][name] = DimensionScore(score=self._combine(given), reasoning=told)
+                spread[f"spread/{agent}/{name}"] = max(given) - min(given)
+        judgement = Judgement(
+            judge=self.name, scores=scores, metrics=spread, members=members, usage=usage
+        )
+        return beside(judgement, episode)
+
+    def close(self) -> None:
+        for member in self._members:
+            member.close()
+
+
+def _total(usages: Sequence[Usage]) -> Usage:
+    costs = [usage.cost for usage in usages if usage.cost is not None]
+    return Usage(
+        requests=sum(usage.requests for usage in usages),
+        prompt_tokens=sum(usage.prompt_tokens for usage in usages),
+        completion_tokens=sum(usage.completion_tokens for usage in usages),
+        cost=sum(costs) if len(costs) == len(usages) else None,
+    )

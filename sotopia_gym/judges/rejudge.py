@@ -1,0 +1,168 @@
+"""Scoring finished episodes again, without playing them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from sotopia_gym.episodes.schema import Episode, Judgement
+from sotopia_gym.errors import JudgeError
+from sotopia_gym.judges.base import Judge
+from sotopia_gym.stats import Interval, mean_interval
+
+
+async def rejudge(
+    episodes: Iterable[Episode], judge: Judge, *, concurrency: int = 16
+) -> AsyncIterator[Episode]:
+    """Judge episodes, and yield each with the new judgement beside its others, when it is ready.
+
+    Episodes are taken from ``episodes`` as they are needed, so that any number of them can be
+    streamed. One that cannot be judged (no transcript, say) comes back unscored with the reason.
+
+    Args:
+        episodes: The episodes.
+        judge: Who judges.
+        concurrency: Episodes that are judged at the same time.
+    """
+    waiting: Iterator[Episode] = iter(episodes)
+    running: set[asyncio.Task[Episode]] = set()
+    try:
+        while True:
+            while len(running) < concurrency and (episode := next(waiting, None)) is not None:
+                running.add(asyncio.create_task(_judged(episode, judge)))
+            if not running:
+                return
+            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                yield task.result()
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+async def _judged(episode: Episode, judge: Judge) -> Episode:
+    try:
+        judgement = await judge.ajudge(episode)
+    except JudgeError as error:
+        judgement = Judgement(judge=judge.name, error=str(error))
+    return episode.with_judgement(judgement)
+
+
+def merge(episodes: Iterable[Episode]) -> list[Episode]:
+    """Each episode once, with all its different judgements, in the order of first appearance."""
+    merged: dict[str, Episode] = {}
+    for episode in episodes:
+        known = merged.setdefault(episode.episode_id, episode)
+        new = [j for j in episode.judgements if j not in known.judgements]
+        if new:
+            judgements = (*known.judgements, *new)
+            merged[episode.episode_id] = known.model_copy(update={"judgements": judgements})
+    return list(merged.values())
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far two judges agree on one dimension, over the agents that both have scored.
+
+    Attributes:
+        dimension: The dimension.
+        count: Pairs of scores.
+        pearson: Correlation of the scores; NaN if one side does not vary.
+        spearman: Correlation of their ranks; NaN if one side does not vary.
+        difference: Mean of the second minus the first, with its interval, clustered on scenarios.
+    """
+
+    dimension: str
+    count: int
+    pearson: float
+    spearman: float
+    difference: Interval
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How far two judges agree.
+
+    Attributes:
+        judges: The two.
+        agreements: One for each dimension that both score.
+        unscored: For each judge, how many of its episodes it could not score.
+    """
+
+    judges: tuple[str, str]
+    agreements: tuple[Agreement, ...]
+    unscored: tuple[int, int]
+
+
+def compare(episodes: Iterable[Episode], one: str, other: str) -> Comparison:
+    """Compare two judges over episodes that both have judged.
+
+    Args:
+        episodes: The episodes, with the judgements of both.
+        one: Name of a judge, or ``"truth"`` for the exact goal scores of tasks with ground truth.
+        other: Name of another.
+    """
+    pairs: dict[str, list[tuple[float, float, str]]] = {}
+    unscored = [0, 0]
+    for episode in episodes:
+        found = [_scores(episode, name) for name in (one, other)]
+        for index, scores in enumerate(found):
+            unscored[index] += scores is not None and not scores
+        if not found[0] or not found[1]:
+            continue
+        for key in found[0].keys() & found[1].keys():
+            scenario = episode.task.scenario.scenario_id
+            pairs.setdefault(key[1], []).append((found[0][key], found[1][key], scenario))
+    return Comparison(
+        judges=(one, other),
+        agreements=tuple(_agreement(name, found) for name, found in sorted(pairs.items())),
+        unscored=(unscored[0], unscored[1]),
+    )
+
+
+def _scores(episode: Episode, judge: str) -> dict[tuple[str, str], float] | None:
+    """(agent, dimension) to score: empty if unscored, None if this judge was never asked."""
+    if judge == "truth":
+        with_truth = [j for j in episode.judgements if j.true_goals]
+        goals = with_truth[-1].true_goals if with_truth else None
+        return None if goals is None else {(a, "goal"): goal for a, goal in goals.items()}
+    given = [j for j in episode.judgements if j.judge == judge]
+    if not given:
+        return None
+    scored = [j for j in given if j.scored]
+    if not scored:
+        return {}
+    return {
+        (agent, name): score.score
+        for agent, by_dimension in scored[-1].scores.items()
+        for name, score in by_dimension.items()
+    }
+
+
+def _agreement(name: str, pairs: list[tuple[float, float, str]]) -> Agreement:
+    first = np.array([pair[0] for pair in pairs])
+    second = np.array([pair[1] for pair in pairs])
+    return Agreement(
+        dimension=name,
+        count=len(pairs),
+        pearson=_correlation(first, second),
+        spearman=_correlation(_ranks(first), _ranks(second)),
+        difference=mean_interval(list(second - first), [pair[2] for pair in pairs]),
+    )
+
+
+def _correlation(one: np.ndarray, other: np.ndarray) -> float:
+    if len(one) < 2 or np.ptp(one) == 0 or np.ptp(other) == 0:
+        return float("nan")
+    return float(np.corrcoef(one, other)[0, 1])
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 1, ties sharing their mean rank."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    return ((ends - counts + 1 + ends) / 2)[inverse]
