@@ -33,6 +33,13 @@ def judge(
         float | None, typer.Option(help="US dollars after which no more is asked.")
     ] = None,
     cache: Annotated[Path | None, typer.Option(help="File that keeps model answers.")] = None,
+    batch: Annotated[
+        bool,
+        typer.Option(
+            "--batch",
+            help="Have the answers made by the Batch API, at half the price; needs --cache.",
+        ),
+    ] = False,
 ) -> None:
     """Score finished episodes again, without playing them; resumes where it was stopped.
 
@@ -54,6 +61,8 @@ def judge(
         if judging is None:
             raise UnknownIdError("judge 'none' scores nothing.")
         try:
+            if batch:
+                asyncio.run(_ask_batch(episodes, target, judging))
             asyncio.run(_judge_all(episodes, target, judging, concurrency))
         except BudgetExceededError as error:
             typer.echo(f"stopped: {error} What is judged is kept; run again to go on.", err=True)
@@ -65,14 +74,47 @@ def judge(
         _print_comparison([path for path in (episodes, target) if path.is_file()], one, other)
 
 
+async def _ask_batch(source: Path, target: Path, judge: Judge) -> None:
+    """Have what judging will ask answered into the cache."""
+    from sotopia_gym.episodes.journal import Journal
+    from sotopia_gym.errors import JudgeError
+    from sotopia_gym.judges.llm import LLMJudge
+    from sotopia_gym.llm.batch import run_batch
+    from sotopia_gym.llm.client import ChatClient
+
+    if not isinstance(judge, LLMJudge) or not isinstance(judge.model, ChatClient):
+        raise JudgeError(f"judge {judge.name!r} asks no server; leave --batch out.")
+    kept = _scored_by(target, judge)
+    requests = [
+        request
+        for episode in Journal(source)
+        if episode.episode_id not in kept
+        for request in judge.requests(episode)
+    ]
+    report = await run_batch(judge.model, requests, target.with_suffix(".batch.json"))
+    typer.echo(
+        f"batch: {report.answered} answered, {report.cached} were in the cache, "
+        f"{len(report.failed)} failed"
+    )
+
+
+def _scored_by(target: Path, judge: Judge) -> set[str]:
+    """Ids of the episodes in ``target`` that ``judge`` has scored."""
+    from sotopia_gym.episodes.journal import Journal
+
+    return {
+        episode.episode_id
+        for episode in Journal(target)
+        if any(j.judge == judge.name and j.scored for j in episode.judgements)
+    }
+
+
 async def _judge_all(source: Path, target: Path, judge: Judge, concurrency: int) -> None:
     from sotopia_gym.episodes.journal import Journal
     from sotopia_gym.judges.rejudge import rejudge
 
     done = Journal(target)
-    kept = {
-        e.episode_id for e in done if any(j.judge == judge.name and j.scored for j in e.judgements)
-    }
+    kept = _scored_by(target, judge)
     unscored = total = 0
     cost: float | None = 0.0
 

@@ -93,7 +93,7 @@ def _language_model(spec: str, options: ClientOptions | None) -> Judge:
         raise UnknownIdError(f"no judge {spec!r}. {did_you_mean(spec, _SPECS)}")
     if model.startswith("local/"):
         _log.warning("the judge %r is too weak for its scores to mean anything", spec)
-        return LLMJudge(chat_model(model, options), max_reasoning=160)
+        return LLMJudge(chat_model(model, options), max_reasoning=80)
     return LLMJudge(chat_model(model, options))
 
 

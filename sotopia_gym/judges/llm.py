@@ -26,7 +26,7 @@ from sotopia_gym.judges.prompt import (
     read_answer,
 )
 from sotopia_gym.llm.chat import ChatModel, Completion, Message
-from sotopia_gym.llm.client import run_sync
+from sotopia_gym.llm.client import ChatRequest, run_sync
 
 GPT4_JUDGE: Final = "gpt-4o-2024-08-06"
 """The model that ``judge="auto"`` and ``judge="gpt-4"`` stand for: one dated snapshot."""
@@ -34,7 +34,7 @@ GPT4_JUDGE: Final = "gpt-4o-2024-08-06"
 TYPICAL_TOKENS: Final = (2200, 1100)
 """Tokens read and written for one episode of 20 turns and two agents, for estimates of cost."""
 
-_MAX_TOKENS: Final = 4096
+_SETTINGS: Final[dict[str, Any]] = {"temperature": 0.0, "seed": 0, "max_tokens": 4096}
 _FINAL: Final = (BudgetExceededError, AuthenticationError, UnknownModelError, ContextOverflowError)
 """Failures that asking again cannot mend."""
 
@@ -96,9 +96,8 @@ class LLMJudge(Judge):
         spent = _Spent()
         credits: dict[str, tuple[TurnCredit, ...]] = {}
         try:
-            for agents in [active] if self._one_call else [[agent] for agent in active]:
-                if agents:
-                    scores |= await self._scores(episode, agents, spent)
+            for agents in self._together(active):
+                scores |= await self._scores(episode, agents, spent)
             if self._credit:
                 for agent in active:
                     credits[agent] = await self._credits(episode, agent, spent)
@@ -116,8 +115,41 @@ class LLMJudge(Judge):
             episode,
         )
 
+    def requests(self, episode: Episode) -> list[ChatRequest]:
+        """What judging ``episode`` asks first, for having it answered by a batch.
+
+        Once the answers are in the model's cache, :meth:`judge` finds them there. What depends on
+        an answer (asking again) is not among them.
+        """
+        active = active_agents(episode) if episode.has_transcript else []
+        asked = [
+            (judge_messages(episode, agents, self._asked), self._schema(agents))
+            for agents in self._together(active)
+        ]
+        if self._credit:
+            for agent in active:
+                messages, turns = credit_messages(episode, agent)
+                asked.append((messages, credit_schema(turns)))
+        return [
+            ChatRequest(messages=messages, schema=schema, **_SETTINGS) for messages, schema in asked
+        ]
+
+    @property
+    def model(self) -> ChatModel:
+        """Who is asked."""
+        return self._model
+
     def close(self) -> None:
         self._model.close()
+
+    def _together(self, active: list[str]) -> list[list[str]]:
+        """The agents of each call."""
+        if not active:
+            return []
+        return [active] if self._one_call else [[agent] for agent in active]
+
+    def _schema(self, agents: Sequence[str]) -> dict[str, Any]:
+        return answer_schema(agents, self._asked, self._max_reasoning)
 
     def _by_rule(self) -> dict[str, DimensionScore]:
         return {
@@ -133,7 +165,7 @@ class LLMJudge(Judge):
     ) -> Mapping[str, dict[str, DimensionScore]]:
         return await self._ask(
             judge_messages(episode, agents, self._asked),
-            answer_schema(agents, self._asked, self._max_reasoning),
+            self._schema(agents),
             lambda text: read_answer(text, agents, self._asked),
             spent,
         )
@@ -155,12 +187,7 @@ class LLMJudge(Judge):
         for attempt in range(self._attempts):
             try:
                 completion = await self._model.complete(
-                    messages,
-                    schema=schema,
-                    temperature=0.0,
-                    seed=0,
-                    max_tokens=_MAX_TOKENS,
-                    attempt=attempt,
+                    messages, schema=schema, attempt=attempt, **_SETTINGS
                 )
                 spent.add(completion)
                 return read(completion.text)

@@ -51,8 +51,8 @@ class EmbeddedServer:
         threads = os.cpu_count() or 1
         for cpu in (params.cpuparams, params.cpuparams_batch):
             cpu.n_threads = threads
-            # Threads that spin while they wait are a few per cent faster on an idle machine, and
-            # ten times slower on one where anything else runs.
+            # Threads that spin while they wait are a little faster on an idle machine, and several
+            # times slower where anything else runs.
             cpu.poll = 0
         try:
             self._server = xllamacpp.Server(params)

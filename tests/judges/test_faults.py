@@ -179,21 +179,28 @@ class TestCommand:
         assert "6 judged now, 0 of them unscored" in done.stdout, done.output
         fault_server.script += [GOOD, GOOD]
         fault_server.default = faults.unknown_model()
-        done = self.run(journal.path, "--judge", fault_server.spec(), "--concurrency", 1)
+        done = self.run(journal.path, "--judge", spec, "--concurrency", 1)
         assert "6 judged now, 4 of them unscored" in done.stdout
         fault_server.default = GOOD
-        done = self.run(
-            journal.path,
-            "--judge",
-            fault_server.spec(),
-            "--compare",
-            f"outcome,{fault_server.spec()}",
-        )
+        done = self.run(journal.path, "--judge", spec, "--compare", f"outcome,{spec}")
         assert "4 judged now, 0 of them unscored, 2 were judged before" in done.stdout
         assert "goal" in done.stdout
-        assert f"unscored by {fault_server.spec()}: 0" in done.stdout
+        assert f"unscored by {spec}: 0" in done.stdout
         assert fault_server.count == 2 + 4 + 4
         assert {e.episode_id for e in Journal(out)} == {e.episode_id for e in journal}
+
+    def test_a_batch_answers_first_and_nothing_is_asked_twice(
+        self, fault_server, journal, tmp_path, monkeypatch
+    ):
+        monkeypatch.setattr("sotopia_gym.llm.batch._POLL_FIRST", 0.0)
+        fault_server.default = GOOD
+        options = ("--batch", "--cache", tmp_path / "answers.sqlite")
+        done = self.run(journal.path, "--judge", fault_server.spec(), *options)
+        assert "batch: 6 answered, 0 were in the cache, 0 failed" in done.stdout, done.output
+        assert "6 judged now, 0 of them unscored" in done.stdout
+        assert fault_server.count == 0
+        exact = self.run(journal.path, "--judge", "outcome", "--batch")
+        assert "asks no server" in str(exact.exception)
 
     def test_a_missing_file_or_judge_is_a_clear_error(self, journal, tmp_path):
         assert self.run(journal.path).exit_code == 2
