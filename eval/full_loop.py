@@ -33,7 +33,7 @@ MAX_TURNS = 6
 def play(episodes: int, seed: int) -> list[Episode]:
     """Play and judge, through the server."""
     spec = f"{MODEL}@{load(MODEL).address}"
-    judge = LLMJudge(chat_model(spec), max_reasoning=80)
+    judge = LLMJudge(chat_model(spec), max_reasoning=40)
     env = SocialEnv("starter", split="heldout", judge=judge, max_turns=MAX_TURNS)
     players = {
         agent: LLMAgent(
