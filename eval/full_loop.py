@@ -23,21 +23,24 @@ from sotopia_gym.envs.parallel import SocialEnv
 from sotopia_gym.files import write_whole
 from sotopia_gym.judges import DIMENSIONS
 from sotopia_gym.judges.llm import LLMJudge
+from sotopia_gym.llm.client import ClientOptions
 from sotopia_gym.llm.embedded import load
 from sotopia_gym.llm.spec import chat_model
 
 MODEL = "smollm2-135m"
 MAX_TURNS = 6
+PATIENT = ClientOptions(attempt_timeout=600, total_timeout=1800, max_concurrency=2)
+"""A small machine may take minutes for an answer."""
 
 
 def play(episodes: int, seed: int) -> list[Episode]:
     """Play and judge, through the server."""
     spec = f"{MODEL}@{load(MODEL).address}"
-    judge = LLMJudge(chat_model(spec), max_reasoning=40)
+    judge = LLMJudge(chat_model(spec, PATIENT), max_reasoning=40, max_tokens=1000)
     env = SocialEnv("starter", split="heldout", judge=judge, max_turns=MAX_TURNS)
     players = {
         agent: LLMAgent(
-            chat_model(spec),
+            chat_model(spec, PATIENT),
             prompt=SMALL,
             temperature=0.7,
             max_tokens=96,

@@ -33,6 +33,10 @@ class ActionError(SotopiaGymError, ValueError):
     """An action is not in the action space; the environment's state is unchanged."""
 
 
+class ConfigError(SotopiaGymError, ValueError):
+    """An argument or option has a value that makes no sense."""
+
+
 class UnknownIdError(SotopiaGymError, LookupError):
     """No environment, suite, task, agent, judge or model has this id."""
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 import pettingzoo
 
-from sotopia_gym.errors import UnknownIdError, did_you_mean
+from sotopia_gym.errors import ConfigError, UnknownIdError, did_you_mean
 
 if TYPE_CHECKING:
     from sotopia_gym.envs.aec import SocialAECEnv
@@ -54,11 +54,11 @@ def register(id: str, *, description: str = "", **kwargs: Any) -> EnvSpec:
         ValueError: If the id is malformed or taken.
     """
     if not _ID.fullmatch(id):
-        raise ValueError(
+        raise ConfigError(
             f"an environment id is a name and a version such as 'my-tasks-v0', got {id!r}."
         )
     if id in _registry:
-        raise ValueError(f"the id {id!r} is taken; register another version.")
+        raise ConfigError(f"the id {id!r} is taken; register another version.")
     spec = EnvSpec(id, kwargs, description)
     _registry[id] = spec
     pettingzoo.register(
@@ -77,7 +77,8 @@ def spec(id: str) -> EnvSpec:
         UnknownIdError: If there is none; the message suggests the nearest.
     """
     try:
-        return _registry[id]
+        found = _registry[id]
+        return dataclasses.replace(found, kwargs=dict(found.kwargs))
     except KeyError:
         raise UnknownIdError(f"no environment {id!r}. {did_you_mean(id, _registry)}") from None
 
@@ -107,7 +108,9 @@ def make(id: str, **kwargs: Any) -> SocialEnv:
     registered = spec(id)
     arguments = {**registered.kwargs, **kwargs}
     env = SocialEnv(**arguments)
-    env.spec = dataclasses.replace(registered, kwargs={**arguments, "judge": env.judge_name})
+    if arguments.get("judge", "auto") == "auto":
+        arguments["judge"] = env.judge_name
+    env.spec = dataclasses.replace(registered, kwargs=arguments)
     return env
 
 

@@ -49,6 +49,10 @@ class Agent(ABC):
         """Version and hash of the prompt this agent plays with; empty if it has none."""
         return ""
 
+    def models(self) -> tuple[str, ...]:
+        """The models that answered since :meth:`reset`, with their fingerprints; or nothing."""
+        return ()
+
     def close(self) -> None:
         """Let go of models and connections; may be called twice."""
 

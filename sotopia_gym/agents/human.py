@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from sotopia_gym.agents.base import Agent
+from sotopia_gym.envs import transcript
 from sotopia_gym.envs.dialogue import MAX_ARGUMENT_LENGTH, NOTHING, Action, ActionType
 from sotopia_gym.errors import ActionError
 
 HELP: Final = (
     "Type what you say. /gesture ... for a gesture, /do ... for a deed, /none to let the turn "
-    "pass, /leave to go, /me for who you are, /help for this."
+    "pass, /leave to go, /to NAME: ... to tell one of several in private, /me for who you are, "
+    "/help for this."
 )
 _COMMANDS: Final[dict[str, ActionType]] = {"/gesture": "non-verbal communication", "/do": "action"}
 
@@ -33,16 +35,21 @@ class HumanAgent(Agent):
     ) -> None:
         self._ask = ask or input
         self._tell = tell or _print
-        self._briefed = False
+        self.reset(seed=0)
 
     def reset(self, *, seed: int) -> None:
         self._briefed = False
+        self._told_turns = 0
 
     def act(self, observation: Mapping[str, Any]) -> Action:
         if not self._briefed:
             self._tell(observation["background"])
             self._tell(HELP)
             self._briefed = True
+        for line in observation["dialogue"].split("\n"):
+            if line and transcript.parse(line)[0].turn > self._told_turns:
+                self._tell(line)
+        self._told_turns = int(observation["turn"])
         while True:
             line = self._ask("> ").strip()
             if line == "/me":
@@ -64,6 +71,11 @@ def _read(line: str) -> Action:
         return Action("leave")
     if command in _COMMANDS:
         return Action(_COMMANDS[command], rest)
+    if command == "/to":
+        name, colon, words = rest.partition(":")
+        if not colon or not words.strip():
+            raise ActionError("write /to NAME: and what you tell them, with the full name.")
+        return Action("speak", words.strip(), (name.strip(),))
     if line.startswith("/"):
         raise ActionError(f"no command {command!r}. {HELP}")
     if len(line) > MAX_ARGUMENT_LENGTH:

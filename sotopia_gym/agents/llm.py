@@ -59,6 +59,7 @@ class LLMAgent(Agent):
         self._seed = seed
         self._requests = self._prompt_tokens = self._completion_tokens = 0
         self._cost: float | None = 0.0
+        self._models: set[str] = set()
 
     def act(self, observation: Mapping[str, Any]) -> Action:
         return run_sync(self.aact(observation))
@@ -98,6 +99,9 @@ class LLMAgent(Agent):
     def prompt(self) -> str:
         return self._prompt.version
 
+    def models(self) -> tuple[str, ...]:
+        return tuple(sorted(filter(None, self._models)))
+
     def close(self) -> None:
         self._model.close()
 
@@ -128,6 +132,7 @@ class LLMAgent(Agent):
                 observation["dialogue"] = shorter
                 continue
             self._requests += 1
+            self._models.add(f"{completion.model} {completion.fingerprint}".strip())
             self._prompt_tokens += completion.prompt_tokens
             self._completion_tokens += completion.completion_tokens
             known = self._cost is not None and completion.cost is not None
@@ -150,8 +155,9 @@ def read_action(text: str, schema: Mapping[str, Any]) -> Action:
         answer = json.loads(inner)
     except (ValueError, RecursionError):  # also for numbers of thousands of digits
         raise ActionError(f"it is not JSON: {text[:60]!r}.") from None
-    if not isinstance(answer, dict) or set(answer) - {"action_type", "argument"}:
-        raise ActionError("it must be an object with 'action_type' and 'argument' only.")
+    known = schema["properties"]
+    if not isinstance(answer, dict) or set(answer) - set(known):
+        raise ActionError(f"it must be an object with {', '.join(map(repr, known))} only.")
     allowed = schema["properties"]["action_type"]["enum"]
     if answer.get("action_type") not in allowed:
         raise ActionError(f"action_type must be one of {', '.join(allowed)}.")
@@ -163,7 +169,11 @@ def read_action(text: str, schema: Mapping[str, Any]) -> Action:
     limit = schema["properties"]["argument"]["maxLength"]
     if len(argument) > limit:
         raise ActionError(f"argument has {len(argument)} characters, at most {limit} are allowed.")
-    return Action(answer["action_type"], argument)
+    to = answer.get("to", [])
+    names = known["to"]["items"]["enum"] if "to" in known else []
+    if not isinstance(to, list) or any(name not in names for name in to):
+        raise ActionError(f"to must be a list of names among {', '.join(names)}.")
+    return Action(answer["action_type"], argument, tuple(to))
 
 
 def _newest(dialogue: str, limit: int) -> str:

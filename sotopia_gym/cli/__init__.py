@@ -37,6 +37,6 @@ def main() -> None:
     """Run the command line; an error of ours is a message, not a traceback."""
     try:
         app()
-    except SotopiaGymError as error:
+    except (SotopiaGymError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)

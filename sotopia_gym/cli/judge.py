@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,7 +44,7 @@ def judge(
     """Score finished episodes again, without playing them; resumes where it was stopped.
 
     The episodes are written to a file of their own with the new judgement beside the others.
-    Those that are there already with a score by this judge are not judged again.
+    Those that have a score by this judge, here or there, are not judged again.
     """
     from sotopia_gym import judges
     from sotopia_gym.errors import BudgetExceededError, UnknownIdError
@@ -70,13 +70,14 @@ def judge(
         finally:
             judging.close()
     if compare is not None:
-        one, _, other = compare.partition(",")
+        one, comma, other = compare.partition(",")
+        if not comma:
+            raise typer.BadParameter(f"--compare takes two judges, A,B; got {compare!r}.")
         _print_comparison([path for path in (episodes, target) if path.is_file()], one, other)
 
 
 async def _ask_batch(source: Path, target: Path, judge: Judge) -> None:
     """Have what judging will ask answered into the cache."""
-    from sotopia_gym.episodes.journal import Journal
     from sotopia_gym.errors import JudgeError
     from sotopia_gym.judges.llm import LLMJudge
     from sotopia_gym.llm.batch import run_batch
@@ -84,13 +85,7 @@ async def _ask_batch(source: Path, target: Path, judge: Judge) -> None:
 
     if not isinstance(judge, LLMJudge) or not isinstance(judge.model, ChatClient):
         raise JudgeError(f"judge {judge.name!r} asks no server; leave --batch out.")
-    kept = _scored_by(target, judge)
-    requests = [
-        request
-        for episode in Journal(source)
-        if episode.episode_id not in kept
-        for request in judge.requests(episode)
-    ]
+    requests = [request for e in _missing(source, target, judge) for request in judge.requests(e)]
     report = await run_batch(judge.model, requests, target.with_suffix(".batch.json"))
     typer.echo(
         f"batch: {report.answered} answered, {report.cached} were in the cache, "
@@ -98,15 +93,19 @@ async def _ask_batch(source: Path, target: Path, judge: Judge) -> None:
     )
 
 
-def _scored_by(target: Path, judge: Judge) -> set[str]:
-    """Ids of the episodes in ``target`` that ``judge`` has scored."""
+def _missing(source: Path, target: Path, judge: Judge) -> list[Episode]:
+    """The episodes of both files that ``judge`` has not scored, each with all its judgements."""
     from sotopia_gym.episodes.journal import Journal
+    from sotopia_gym.judges.rejudge import merge
 
-    return {
-        episode.episode_id
-        for episode in Journal(target)
-        if any(j.judge == judge.name and j.scored for j in episode.judgements)
-    }
+    return [
+        episode
+        for episode in merge(itertools.chain(Journal(source), Journal(target)))
+        if not any(
+            j.judge == judge.name and j.prompt in ("", judge.prompt) and j.scored
+            for j in episode.judgements
+        )
+    ]
 
 
 async def _judge_all(source: Path, target: Path, judge: Judge, concurrency: int) -> None:
@@ -114,14 +113,10 @@ async def _judge_all(source: Path, target: Path, judge: Judge, concurrency: int)
     from sotopia_gym.judges.rejudge import rejudge
 
     done = Journal(target)
-    kept = _scored_by(target, judge)
+    missing = _missing(source, target, judge)
     unscored = total = 0
     cost: float | None = 0.0
-
-    def missing() -> Iterator[Episode]:
-        return (episode for episode in Journal(source) if episode.episode_id not in kept)
-
-    async for episode in rejudge(missing(), judge, concurrency=concurrency):
+    async for episode in rejudge(missing, judge, concurrency=concurrency):
         done.append(episode)
         total += 1
         judgement = episode.judgement
@@ -134,8 +129,7 @@ async def _judge_all(source: Path, target: Path, judge: Judge, concurrency: int)
             cost = cost + judgement.usage.cost if known else None  # type: ignore[operator]
     paid = "unknown (no price)" if cost is None else f"${cost:.4f}"
     typer.echo(
-        f"{judge.name}: {total} judged now, {unscored} of them unscored, {len(kept)} were judged "
-        f"before; cost {paid} -> {target}"
+        f"{judge.name}: {total} judged now, {unscored} of them unscored; cost {paid} -> {target}"
     )
 
 

@@ -26,6 +26,7 @@ def demo(
     episodes: Annotated[int, typer.Option(min=1, help="How many episodes.")] = 8,
     agent: Annotated[str, typer.Option(help="Who plays.")] = "local/smollm2-135m",
     suite: Annotated[str, typer.Option(help="The suite to play.")] = "starter",
+    judge: Annotated[str, typer.Option(help="Who scores.")] = "outcome",
     max_turns: Annotated[int, typer.Option(min=2, help="Turns an episode lasts at most.")] = 10,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     out: Out = None,
@@ -39,7 +40,7 @@ def demo(
 
     console = Console(highlight=False)
     player = agents.from_spec(agent)
-    env = SocialEnv(suite, max_turns=max_turns, render_mode="human")
+    env = SocialEnv(suite, judge=judge, max_turns=max_turns, render_mode="human")
     console.print(f"{player.name} plays {episodes} episodes of {suite}; judge: {env.judge_name}.")
     roles = itertools.cycle(env.possible_agents)
     # Both roles against a partner before the next partner.

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from sotopia_gym.errors import ActionError, EpisodeStateError
+from sotopia_gym.errors import ActionError, ConfigError, EpisodeStateError
 
 ActionType = Literal["none", "speak", "non-verbal communication", "action", "leave"]
 ACTION_TYPES: tuple[ActionType, ...] = get_args(ActionType)
@@ -135,7 +135,7 @@ class Dialogue:
     ) -> None:
         self.agents = tuple(agents)
         if len(self.agents) < 2 or len(set(self.agents)) != len(self.agents):
-            raise ValueError(f"a dialogue needs at least two distinct agents, got {agents!r}.")
+            raise ConfigError(f"a dialogue needs at least two distinct agents, got {agents!r}.")
         check_rules(turn_order, max_turns, max_silent_turns)
         self.turn_order = turn_order
         self.max_turns = max_turns
@@ -228,9 +228,9 @@ class Dialogue:
 def check_rules(turn_order: str, max_turns: int, max_silent_turns: int) -> None:
     """Raise ValueError unless these describe a playable conversation."""
     if turn_order not in TURN_ORDERS:
-        raise ValueError(
+        raise ConfigError(
             f"turn_order must be one of {', '.join(map(repr, TURN_ORDERS))}, got {turn_order!r}."
         )
     for name, value in (("max_turns", max_turns), ("max_silent_turns", max_silent_turns)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be an integer of at least 1, got {value!r}.")
+            raise ConfigError(f"{name} must be an integer of at least 1, got {value!r}.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -26,6 +28,7 @@ from sotopia_gym.envs.view import DialogueView
 from sotopia_gym.episodes.schema import Episode, Judgement
 from sotopia_gym.errors import (
     ActionError,
+    ConfigError,
     EpisodeStateError,
     JudgeError,
     ModelError,
@@ -50,8 +53,8 @@ class SocialEnv(ParallelEnv[str, Observation, Any]):
 
     All agents stay in ``agents`` until the episode ends for all of them in one step. That step
     carries the rewards, by default the goal score from 0 to 10; all earlier rewards are 0.
-    Somebody leaving *terminates* an episode; the turn limit and a run of silent turns *truncate*
-    it.
+    An episode *terminates* when fewer than two are left in the conversation; the turn limit and a
+    run of silent turns *truncate* it. One who has left perceives nothing more.
 
     Observation of each agent, see :func:`~sotopia_gym.envs.spaces.observation_space`:
 
@@ -64,15 +67,16 @@ class SocialEnv(ParallelEnv[str, Observation, Any]):
     - ``allowed_actions``: which action types have effect now.
 
     Actions may be samples of :func:`~sotopia_gym.envs.spaces.action_space`,
-    :class:`~sotopia_gym.envs.dialogue.Action` objects, or dicts. What an agent may not do now
-    becomes ``none``, and its info says so under ``coerced``.
+    :class:`~sotopia_gym.envs.dialogue.Action` objects, or dicts; ``to`` may hold agents or the
+    full names of their characters. What an agent may not do now becomes ``none``, and its info
+    says so under ``coerced``.
 
     Infos of each agent: ``task_id``, ``episode_seed``, ``judge`` (who scores), ``judgement``
-    (``pending``, ``scored``, ``unscored`` or ``unjudged``), ``coerced`` (why its last action had
+    (``pending``, ``scored`` or ``unjudged``), ``coerced`` (why its last action had
     no or another effect, or None), ``dialogue_cut`` (how many of the oldest turns its ``dialogue``
     no longer holds), ``ignored_options`` (after reset), and in the last step ``ending``,
     ``scores`` (dimension to score), and ``true_goal``, ``normalised`` and ``outcome`` where there
-    is ground truth.
+    is ground truth, and ``credits`` (turn to mark) where the judge marks turns.
 
     Args:
         suite: A suite or the name of one. All its tasks must have the same number of agents.
@@ -228,14 +232,14 @@ class SocialEnv(ParallelEnv[str, Observation, Any]):
         """
         episode = self._advance(actions)
         if episode is None:
-            return self._result(None)
+            return self._result(None, {})
         return self._conclude(episode, self._judged(episode))
 
     async def astep(self, actions: Mapping[str, Any]) -> StepResult:
         """:meth:`step`, without blocking the event loop while the judge is at work."""
         episode = self._advance(actions)
         if episode is None:
-            return self._result(None)
+            return self._result(None, {})
         return self._conclude(episode, await self._ajudged(episode))
 
     def rejudge(self) -> StepResult:
@@ -337,7 +341,7 @@ class SocialEnv(ParallelEnv[str, Observation, Any]):
         parsed = {}
         for agent, raw in actions.items():
             try:
-                parsed[agent] = to_action(raw, self.possible_agents)
+                parsed[agent] = self._addressed(to_action(raw, self.possible_agents))
             except ActionError as error:
                 raise ActionError(f"{agent}: {error}") from None
         return parsed
@@ -347,7 +351,14 @@ class SocialEnv(ParallelEnv[str, Observation, Any]):
     def _check_rules(self) -> None:
         check_rules(self.turn_order, self.max_turns, self.max_silent_turns)
         if self.max_turns > MAX_TURNS:
-            raise ValueError(f"max_turns must be at most {MAX_TURNS}, got {self.max_turns}.")
+            raise ConfigError(f"max_turns must be at most {MAX_TURNS}, got {self.max_turns}.")
+
+    def _addressed(self, action: Action) -> Action:
+        """``action`` with characters' names in ``to`` replaced by the agents that play them."""
+        if not action.to or self._dialogue is None:
+            return action
+        roles = {name: role for role, name in self._task.names.items()}
+        return dataclasses.replace(action, to=tuple(roles.get(to, to) for to in action.to))
 
     def _running(self) -> Dialogue:
         if self._dialogue is None:
@@ -365,7 +376,7 @@ class SocialEnv(ParallelEnv[str, Observation, Any]):
             )
             raise EpisodeStateError(what)
         parsed = self.parse_actions(actions)
-        acting = dialogue.acting
+        acting, present = dialogue.acting, dialogue.present
         events = dialogue.step(parsed)
         coerced = {
             agent: "it was not this agent's turn"
@@ -375,8 +386,10 @@ class SocialEnv(ParallelEnv[str, Observation, Any]):
         coerced.update((event.agent, event.note) for event in events if event.note is not None)
         self._coerced = coerced
         lines = [transcript.line(event, self._task.names) for event in events]
-        for agent, view in self._views.items():
-            view.add([n for n, e in zip(lines, events, strict=True) if e.visible_to(agent)])
+        for agent in present:
+            self._views[agent].add(
+                [n for n, e in zip(lines, events, strict=True) if e.visible_to(agent)]
+            )
         if self.render_mode is not None:
             self._render_turn(events)
         if dialogue.ending is None:
@@ -386,6 +399,7 @@ class SocialEnv(ParallelEnv[str, Observation, Any]):
             task=self._task,
             turn_order=dialogue.turn_order,
             max_turns=dialogue.max_turns,
+            max_silent_turns=dialogue.max_silent_turns,
             seed=self._seed,
             events=tuple(dialogue.events),
             ending=dialogue.ending,
@@ -403,40 +417,50 @@ class SocialEnv(ParallelEnv[str, Observation, Any]):
         return self._episode
 
     def _judged(self, episode: Episode) -> Judgement | None:
+        if self.judge is None:
+            return None
         try:
-            return None if self.judge is None else self.judge.judge(episode)
-        except ModelError as error:
-            raise JudgeError(str(error), episode) from error
+            return _given(self.judge.judge(episode), self.judge)
+        except (ModelError, JudgeError) as error:
+            raise _failed(error, self.judge, episode) from error
 
     async def _ajudged(self, episode: Episode) -> Judgement | None:
+        if self.judge is None:
+            return None
         try:
-            return None if self.judge is None else await self.judge.ajudge(episode)
-        except ModelError as error:
-            raise JudgeError(str(error), episode) from error
+            return _given(await self.judge.ajudge(episode), self.judge)
+        except (ModelError, JudgeError) as error:
+            raise _failed(error, self.judge, episode) from error
 
     def _conclude(self, episode: Episode, judgement: Judgement | None) -> StepResult:
-        if judgement is not None:
-            rewards = {a: self._reward(judgement, a) for a in self.possible_agents}
-            unscored = [agent for agent, reward in rewards.items() if reward is None]
-            if unscored:
-                reason = judgement.error or f"no reward for {', '.join(unscored)}"
-                raise JudgeError(
-                    f"judge {judgement.judge!r} could not score this episode of task "
-                    f"{episode.task.task_id}: {reason}. The episode is in this error's `episode`; "
-                    "env.rejudge() tries again.",
-                    episode.with_judgement(judgement),
-                )
-            self._episode = episode.with_judgement(judgement)
-        return self._result(judgement)
+        if judgement is None:
+            return self._result(None, {})
+        rewards: dict[str, float] = {}
+        problem = judgement.error
+        if problem is None:
+            for agent in self.possible_agents:
+                reward = self._reward(judgement, agent)
+                if reward is None or not math.isfinite(reward):
+                    problem = f"no reward for {agent} (got {reward!r})"
+                    break
+                rewards[agent] = float(reward)
+        if problem is not None:
+            raise JudgeError(
+                f"judge {judgement.judge!r} could not score this episode of task "
+                f"{episode.task.task_id}: {problem}. The episode is in this error's `episode`; "
+                "env.rejudge() tries again.",
+                episode.with_judgement(judgement),
+            )
+        self._episode = episode.with_judgement(judgement)
+        return self._result(judgement, rewards)
 
-    def _result(self, judgement: Judgement | None) -> StepResult:
+    def _result(self, judgement: Judgement | None, scored: dict[str, float]) -> StepResult:
         ending = self._running().ending
         agents = self.agents
-        rewards = dict.fromkeys(agents, 0.0)
+        rewards = dict.fromkeys(agents, 0.0) | scored
         infos = self._infos()
         if judgement is not None:
             for agent in agents:
-                rewards[agent] = float(self._reward(judgement, agent) or 0.0)
                 infos[agent] |= _told(judgement, agent)
         if ending is not None:
             for info in infos.values():
@@ -475,12 +499,30 @@ _NONE_ONLY = np.zeros(len(ACTION_TYPES), dtype=np.int8)
 _NONE_ONLY[ACTION_TYPES.index("none")] = 1
 
 
+def _given(judgement: Judgement | None, judge: Judge) -> Judgement:
+    if judgement is None:
+        raise JudgeError(f"judge {judge.name!r} returned no judgement.")
+    return judgement
+
+
+def _failed(error: Exception, judge: Judge, episode: Episode) -> JudgeError:
+    """The error of a judge that gave no judgement, with the episode in it."""
+    unscored = Judgement(judge=judge.name, error=str(error))
+    return JudgeError(
+        f"judge {judge.name!r} could not score this episode of task {episode.task.task_id}: "
+        f"{error} The episode is in this error's `episode`; env.rejudge() tries again.",
+        episode.with_judgement(unscored),
+    )
+
+
 def _told(judgement: Judgement, agent: str) -> Info:
     """What the last info of ``agent`` says of the judgement."""
     told: Info = {
         "judgement": "scored",
         "scores": {name: given.score for name, given in judgement.scores[agent].items()},
     }
+    if judgement.credits:
+        told["credits"] = {c.turn: c.mark for c in judgement.credits.get(agent, ())}
     if judgement.outcome is not None:
         told["outcome"] = judgement.outcome.model_dump()
         told["true_goal"] = judgement.true_goals[agent]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sotopia_gym.envs import transcript
 from sotopia_gym.envs.dialogue import Ending, Event
+from sotopia_gym.errors import ConfigError
 from sotopia_gym.tasks.schema import Task
 from sotopia_gym.tasks.visibility import ENVIRONMENT, render
 
@@ -25,7 +26,7 @@ _ENDINGS: dict[Ending, str] = {
 def check_render_mode(mode: str | None) -> None:
     """Raise ValueError unless ``mode`` is one of :data:`RENDER_MODES`."""
     if mode not in RENDER_MODES:
-        raise ValueError(f"render_mode must be 'ansi', 'human' or None, got {mode!r}.")
+        raise ConfigError(f"render_mode must be 'ansi', 'human' or None, got {mode!r}.")
 
 
 class Renderer:

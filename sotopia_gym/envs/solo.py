@@ -10,9 +10,9 @@ import gymnasium
 from sotopia_gym import agents
 from sotopia_gym.agents.base import Agent, derive_seed
 from sotopia_gym.envs.dialogue import NOTHING
-from sotopia_gym.envs.parallel import Info, Observation, SocialEnv
+from sotopia_gym.envs.parallel import Info, Observation, SocialEnv, StepResult
 from sotopia_gym.envs.spaces import action_space, observation_space
-from sotopia_gym.errors import UnknownIdError, did_you_mean
+from sotopia_gym.errors import ConfigError, EpisodeStateError, UnknownIdError, did_you_mean
 
 
 class SoloEnv(gymnasium.Env[Observation, Any]):
@@ -42,17 +42,24 @@ class SoloEnv(gymnasium.Env[Observation, Any]):
         env: SocialEnv | None = None,
         **kwargs: Any,
     ) -> None:
+        if env is not None and kwargs:
+            raise ConfigError(f"an environment was given; {', '.join(kwargs)} would be ignored.")
         self.env = SocialEnv(**kwargs) if env is None else env
         roles = self.env.possible_agents
         if role != "random" and role not in roles:
             raise UnknownIdError(f"no role {role!r}. {did_you_mean(role, [*roles, 'random'])}")
         self._fixed_role = None if role == "random" else role
         by_role = partner if isinstance(partner, Mapping) else dict.fromkeys(roles, partner)
+        unknown = [r for r in by_role if r not in roles]
+        if unknown:
+            raise UnknownIdError(f"no role {unknown[0]!r}. {did_you_mean(unknown[0], roles)}")
         self._partners = {r: agents.from_spec(spec) for r, spec in by_role.items()}
         self.render_mode = self.env.render_mode
         self.observation_space = observation_space(len(roles))
         self.action_space = action_space(len(roles))
         self.role = self._fixed_role or roles[0]
+        self._last: tuple[dict[str, Observation], dict[str, Info]] | None = None
+        self._over: tuple[float, bool, bool] | None = None
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -62,10 +69,14 @@ class SoloEnv(gymnasium.Env[Observation, Any]):
         Args:
             seed: As for :meth:`SocialEnv.reset`.
             options: As for :meth:`SocialEnv.reset`; ``{"role": "agent_1"}`` also picks the role.
+
+        Raises:
+            JudgeError: If a partner ended the episode at once and it could not be scored.
         """
         super().reset(seed=seed)
         options = dict(options or {})
         role = options.pop("role", self._fixed_role)
+        role = None if role == "random" else role
         roles = self.env.possible_agents
         if role is not None and role not in roles:
             raise UnknownIdError(f"no role {role!r}. {did_you_mean(str(role), roles)}")
@@ -78,8 +89,7 @@ class SoloEnv(gymnasium.Env[Observation, Any]):
         for partner in partners:
             episode_seed = infos[partner]["episode_seed"]
             self._partners[partner].reset(seed=derive_seed(episode_seed, partner))
-        self._last: tuple[dict[str, Observation], dict[str, Info]] = observations, infos
-        self._over: tuple[float, bool, bool] | None = None
+        self._last, self._over = (observations, infos), None
         self._play_partners()
         return self._told()
 
@@ -93,9 +103,16 @@ class SoloEnv(gymnasium.Env[Observation, Any]):
         if self._over is None:
             self._turn(action)
             self._play_partners()
-        observation, info = self._told()
-        reward, terminated, truncated = self._over or (0.0, False, False)
-        return observation, reward, terminated, truncated, info
+        return self._result()
+
+    def rejudge(self) -> tuple[Observation, SupportsFloat, bool, bool, Info]:
+        """Score the episode that has ended unscored again; see :meth:`SocialEnv.rejudge`.
+
+        Returns:
+            What the last :meth:`step` would have returned.
+        """
+        self._take(self.env.rejudge())
+        return self._result()
 
     def render(self) -> Any:
         """What has been played; see :meth:`SocialEnv.render`."""
@@ -113,16 +130,29 @@ class SoloEnv(gymnasium.Env[Observation, Any]):
 
     def _turn(self, action: Any) -> None:
         parsed = self.env.parse_actions({self.role: action})
-        observations, _ = self._last
+        observations, _ = self._state()
         for other in self.env.acting:
             if other != self.role:
                 parsed[other] = self._partners[other].act(observations[other])
-        observations, rewards, terminations, truncations, infos = self.env.step(parsed)
+        self._take(self.env.step(parsed))
+
+    def _take(self, result: StepResult) -> None:
+        observations, rewards, terminations, truncations, infos = result
         self._last = observations, infos
         if not self.env.agents:
             role = self.role
             self._over = rewards[role], terminations[role], truncations[role]
 
+    def _state(self) -> tuple[dict[str, Observation], dict[str, Info]]:
+        if self._last is None:
+            raise EpisodeStateError("no episode is running: call reset() first.")
+        return self._last
+
+    def _result(self) -> tuple[Observation, SupportsFloat, bool, bool, Info]:
+        observation, info = self._told()
+        reward, terminated, truncated = self._over or (0.0, False, False)
+        return observation, reward, terminated, truncated, info
+
     def _told(self) -> tuple[Observation, Info]:
-        observations, infos = self._last
+        observations, infos = self._state()
         return observations[self.role], infos[self.role] | {"role": self.role}

@@ -32,10 +32,9 @@ from typing import Any, Final, Literal
 from pydantic import ValidationError
 
 from sotopia_gym.envs.dialogue import NOTHING, Action, Ending, Event, TurnOrder
-from sotopia_gym.episodes.schema import DimensionScore, Episode, Judgement, Source
+from sotopia_gym.episodes.dimensions import DIMENSIONS
+from sotopia_gym.episodes.schema import HUMAN_PREFIX, DimensionScore, Episode, Judgement, Source
 from sotopia_gym.errors import SotopiaGymError
-from sotopia_gym.judges.dimensions import DIMENSIONS
-from sotopia_gym.judges.human import HUMAN_PREFIX
 from sotopia_gym.tasks import visibility
 from sotopia_gym.tasks.schema import Character, RelationshipType, Scenario, Task
 from sotopia_gym.version import __version__

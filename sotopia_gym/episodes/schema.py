@@ -10,11 +10,16 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from sotopia_gym.envs.dialogue import Ending, Event, TurnOrder
+from sotopia_gym.episodes.dimensions import DIMENSIONS
 from sotopia_gym.tasks.families import Outcome
 from sotopia_gym.tasks.schema import Task, canonical_json
 
 SCHEMA_VERSION = 1
 """Raised whenever a stored episode would no longer read back the same."""
+
+
+HUMAN_PREFIX = "human/"
+"""What the judge's name of a person's rating begins with; the pseudonym follows."""
 
 
 class _Model(BaseModel):
@@ -85,7 +90,7 @@ class Judgement(_Model):
         members: The judgements that a panel's scores were made of.
         usage: What judging cost.
         models: The models that answered, with their fingerprints, as their servers name them.
-        prompt: Version of the judge's prompt.
+        prompt: Version and hash of what the judge asked with.
     """
 
     judge: str
@@ -113,8 +118,6 @@ class Judgement(_Model):
 
     def overall(self, agent: str) -> float | None:
         """The plain mean of the seven dimensions' scores; None unless all seven are there."""
-        from sotopia_gym.judges.dimensions import DIMENSIONS  # which needs this module
-
         scores = self.scores.get(agent, {})
         if any(dimension not in scores for dimension in DIMENSIONS):
             return None
@@ -148,7 +151,9 @@ class Episode(_Model):
         library_version: The version of this library that made it.
         task: What was played.
         turn_order: The rules it was played by; None if unknown.
+        max_silent_turns: The rules it was played by.
         max_turns: The rules it was played by; None if unknown.
+        max_silent_turns: The rules it was played by; None if unknown.
         seed: Seed of the episode, from which the players' seeds derive; None if unknown.
         agents: Agent to the spec of who played it, e.g. ``"scripted/fair"``; where the players
             are not known to the environment this is empty.
@@ -156,6 +161,8 @@ class Episode(_Model):
         ending: Why it ended; "unknown" only for imported episodes.
         judgements: What judges said of it, oldest first; empty if unjudged.
         usage: Agent to what playing it cost, where that is known.
+        models: Agent to the models that played it, with their fingerprints, as their servers name
+            them.
         prompts: Agent to the version and hash of the prompt it was played with, if it had one.
         source: Where it was imported from; None if it was played here.
         extra: Whatever else the maker of the episode wants to keep, as JSON.
@@ -166,12 +173,14 @@ class Episode(_Model):
     task: Task
     turn_order: TurnOrder | None = None
     max_turns: int | None = None
+    max_silent_turns: int | None = None
     seed: int | None = None
     agents: dict[str, str] = {}
     events: tuple[Event, ...]
     ending: Ending | Literal["unknown"]
     judgements: tuple[Judgement, ...] = ()
     usage: dict[str, Usage] = {}
+    models: dict[str, tuple[str, ...]] = {}
     prompts: dict[str, str] = {}
     source: Source | None = None
     extra: dict[str, Any] = Field(default_factory=dict)
@@ -183,7 +192,16 @@ class Episode(_Model):
             return self.source.record_id
         played = self.model_dump(
             mode="json",
-            include={"task", "turn_order", "max_turns", "seed", "agents", "prompts", "events"},
+            include={
+                "task",
+                "turn_order",
+                "max_turns",
+                "max_silent_turns",
+                "seed",
+                "agents",
+                "prompts",
+                "events",
+            },
         )
         return hashlib.sha256(canonical_json(played).encode()).hexdigest()[:24]
 

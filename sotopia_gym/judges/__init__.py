@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sotopia_gym.errors import UnknownIdError, did_you_mean
+from sotopia_gym.episodes.dimensions import DIMENSIONS, Dimension
+from sotopia_gym.errors import ConfigError, UnknownIdError, did_you_mean
 from sotopia_gym.judges.base import Judge
-from sotopia_gym.judges.dimensions import DIMENSIONS, Dimension
 from sotopia_gym.judges.outcome import OutcomeJudge
 
 if TYPE_CHECKING:
@@ -37,15 +37,15 @@ def from_spec(spec: str | Judge | None, options: ClientOptions | None = None) ->
     Args:
         spec: A judge, which is returned as it is, or
 
-            - ``"auto"``: the GPT-4 judge where an API key or endpoint is configured
-              (``OPENAI_API_KEY`` or ``OPENAI_BASE_URL``), else the outcome judge;
+            - ``"auto"``: the GPT-4 judge where an API key is set (``OPENAI_API_KEY``), else the
+              outcome judge;
             - ``"none"`` or None: play unjudged;
             - ``"outcome"``: the exact judge of tasks with ground truth;
             - ``"gpt-4"``: one dated snapshot of GPT-4o, the same in every release that keeps it;
             - a chat model (:func:`sotopia_gym.llm.spec.chat_model`): that model, asked for the
               seven dimensions. ``"local/smollm2-135m"`` runs everything offline, and is far too
               weak for its scores to mean anything;
-            - ``"panel:A+B+C"``: the mean of several judges;
+            - ``"panel:A+B+C"``, ``"panel-median:A+B+C"``: the mean or median of several judges;
             - ``"calibrated:FILE"``: the judge that a calibration file was fitted for, calibrated;
             - ``"human:FILE"``: people's ratings from an episode file.
         options: How language models are called.
@@ -56,6 +56,8 @@ def from_spec(spec: str | Judge | None, options: ClientOptions | None = None) ->
     """
     if spec is None or isinstance(spec, Judge):
         return spec
+    if not isinstance(spec, str):
+        raise ConfigError(f"a judge is a Judge, a spec or None; got {type(spec).__name__}.")
     if spec == "none":
         return None
     if spec == "outcome":
@@ -63,11 +65,16 @@ def from_spec(spec: str | Judge | None, options: ClientOptions | None = None) ->
     if spec == "auto":
         return _auto(options)
     kind, _, rest = spec.partition(":")
-    if kind == "panel":
+    if kind in ("panel", "panel-median"):
         from sotopia_gym.judges.panel import PanelJudge
 
         members = [from_spec(part, options) for part in rest.split("+")]
-        return PanelJudge([member for member in members if member is not None])
+        if None in members:
+            raise ConfigError(f"'none' cannot be a member of a panel; got {spec!r}.")
+        return PanelJudge(
+            [member for member in members if member is not None],
+            combine="median" if kind == "panel-median" else "mean",
+        )
     if kind == "calibrated":
         from sotopia_gym.judges.calibrated import CalibratedJudge, Calibration
 
@@ -80,6 +87,8 @@ def from_spec(spec: str | Judge | None, options: ClientOptions | None = None) ->
         from sotopia_gym.episodes.journal import Journal
         from sotopia_gym.judges.human import HumanJudge
 
+        if not Path(rest).is_file():
+            raise UnknownIdError(f"no episode file {rest!r} with people's ratings.")
         return HumanJudge(Journal(rest))
     return _language_model(spec, options)
 
@@ -93,13 +102,12 @@ def _language_model(spec: str, options: ClientOptions | None) -> Judge:
         raise UnknownIdError(f"no judge {spec!r}. {did_you_mean(spec, _SPECS)}")
     if model.startswith("local/"):
         _log.warning("the judge %r is too weak for its scores to mean anything", spec)
-        return LLMJudge(chat_model(model, options), max_reasoning=80)
+        return LLMJudge(chat_model(model, options), max_reasoning=80, max_tokens=1500)
     return LLMJudge(chat_model(model, options))
 
 
 def _auto(options: ClientOptions | None) -> Judge:
-    configured = os.environ.get("OPENAI_API_KEY") or os.environ.get("OPENAI_BASE_URL")
-    if not configured:
+    if not os.environ.get("OPENAI_API_KEY"):
         _log.info("judge 'auto' is 'outcome' here, exact and at no cost: no API key is set")
         return OutcomeJudge()
     from sotopia_gym.judges.llm import GPT4_JUDGE, TYPICAL_TOKENS

@@ -18,10 +18,12 @@ class Judge(ABC):
     Attributes:
         name: What judgements carry as their judge.
         dimensions: The dimensions it scores.
+        prompt: Version and hash of what it asks with; empty if it asks nobody.
     """
 
     name: str
     dimensions: tuple[str, ...] = ("goal",)
+    prompt: str = ""
 
     def check(self, suite: Suite) -> None:
         """Raise JudgeError if this judge can never score a task of ``suite``."""

@@ -39,6 +39,8 @@ class Calibration(BaseModel):
         for name, (given, meant) in self.maps.items():
             if not given or len(given) != len(meant):
                 raise ValueError(f"{name}: {len(given)} knots map to {len(meant)} values")
+            if not np.all(np.isfinite([*given, *meant])):
+                raise ValueError(f"{name}: the knots must be finite numbers")
             if np.any(np.diff(given) <= 0) or np.any(np.diff(meant) < 0):
                 raise ValueError(f"{name}: the map must rise")
         return self
@@ -133,17 +135,19 @@ class CalibratedJudge(Judge):
         self._base.close()
 
     def _calibrated(self, judgement: Judgement) -> Judgement:
-        note = f" (calibrated on {self._calibration.fitted_on}; was {{:g}})"
         scores = {
-            agent: {
-                name: DimensionScore(
-                    score=self._calibration.apply(name, given.score),
-                    reasoning=given.reasoning + note.format(given.score),
-                )
-                for name, given in by_dimension.items()
-            }
+            agent: {name: self._mapped(name, given) for name, given in by_dimension.items()}
             for agent, by_dimension in judgement.scores.items()
         }
         return judgement.model_copy(
             update={"judge": self.name, "scores": scores, "members": (judgement,)}
+        )
+
+    def _mapped(self, dimension: str, given: DimensionScore) -> DimensionScore:
+        if dimension not in self._calibration.maps:
+            return given
+        note = f"(calibrated on {self._calibration.fitted_on}; was {given.score:g})"
+        return DimensionScore(
+            score=self._calibration.apply(dimension, given.score),
+            reasoning=f"{given.reasoning} {note}".strip(),
         )

@@ -5,12 +5,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable
 
-from sotopia_gym.episodes.schema import DimensionScore, Episode, Judgement
+from sotopia_gym.episodes.dimensions import DIMENSIONS
+from sotopia_gym.episodes.schema import HUMAN_PREFIX, DimensionScore, Episode, Judgement
+from sotopia_gym.errors import JudgeError
 from sotopia_gym.judges.base import Judge
-from sotopia_gym.judges.dimensions import DIMENSIONS
-
-HUMAN_PREFIX = "human/"
-"""What the judge's name of a person's rating begins with; the pseudonym follows."""
+from sotopia_gym.tasks.schema import Suite
 
 
 class HumanJudge(Judge):
@@ -32,6 +31,13 @@ class HumanJudge(Judge):
             ]
             for episode in rated
         }
+
+    def check(self, suite: Suite) -> None:
+        """Raise JudgeError: ratings are of episodes that were played before."""
+        raise JudgeError(
+            "people have rated episodes that were played already; in an environment play with "
+            "judge='none', have the episodes rated, and score them then."
+        )
 
     def judge(self, episode: Episode) -> Judgement:
         ratings = self._ratings.get(episode.episode_id, [])

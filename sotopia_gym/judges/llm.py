@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
+from sotopia_gym.episodes.dimensions import DIMENSIONS, Dimension
 from sotopia_gym.episodes.schema import DimensionScore, Episode, Judgement, TurnCredit, Usage
 from sotopia_gym.errors import (
+    AnswerError,
     AuthenticationError,
     BudgetExceededError,
+    ConfigError,
     ContextOverflowError,
     JudgeError,
     ModelError,
@@ -16,13 +19,12 @@ from sotopia_gym.errors import (
 )
 from sotopia_gym.judges.base import Judge
 from sotopia_gym.judges.credit import credit_messages, credit_schema, read_credit
-from sotopia_gym.judges.dimensions import DIMENSIONS, Dimension
 from sotopia_gym.judges.outcome import beside
 from sotopia_gym.judges.prompt import (
-    PROMPT_VERSION,
     active_agents,
     answer_schema,
     judge_messages,
+    prompt_version,
     read_answer,
 )
 from sotopia_gym.llm.chat import ChatModel, Completion, Message
@@ -34,7 +36,8 @@ GPT4_JUDGE: Final = "gpt-4o-2024-08-06"
 TYPICAL_TOKENS: Final = (2200, 1100)
 """Tokens read and written for one episode of 20 turns and two agents, for estimates of cost."""
 
-_SETTINGS: Final[dict[str, Any]] = {"temperature": 0.0, "seed": 0, "max_tokens": 4096}
+_REPEATED: Final = 2000
+"""Most characters of a bad answer that are shown to the model again."""
 _FINAL: Final = (BudgetExceededError, AuthenticationError, UnknownModelError, ContextOverflowError)
 """Failures that asking again cannot mend."""
 
@@ -44,10 +47,11 @@ _Answer = TypeVar("_Answer")
 class LLMJudge(Judge):
     """Asks a chat model for reasoning and a score, for each agent and dimension.
 
-    The model answers at temperature 0 to a JSON schema, and its answer is read strictly. A
-    failure is tried again; when all ``attempts`` have failed, or asking again cannot help, the
-    episode is unscored with the cause of the last, and never has a made-up score. A spent budget
-    is raised instead: it says nothing about the episode.
+    The model answers at temperature 0 to a JSON schema, and its answer is read strictly. A bad
+    answer is sent back with what is wrong with it, and other failures are tried again; when all
+    ``attempts`` have failed, or asking again cannot help, the episode is unscored with the cause
+    of the last, and never has a made-up score. A spent budget is raised instead: it says nothing
+    about the episode.
 
     Whoever neither said nor did anything is not shown to the model but scored by rule: every
     dimension gets the value nearest to 0 in its range, so that silence earns nothing and costs
@@ -62,6 +66,7 @@ class LLMJudge(Judge):
             turns the reward of an episode into rewards of turns
             (:func:`sotopia_gym.judges.credit.turn_rewards`).
         max_reasoning: Longest reasoning in characters, for models that would not stop.
+        max_tokens: Longest answer in tokens.
     """
 
     def __init__(
@@ -73,14 +78,17 @@ class LLMJudge(Judge):
         attempts: int = 3,
         credit: bool = False,
         max_reasoning: int | None = None,
+        max_tokens: int = 4096,
     ) -> None:
         if attempts < 1:
-            raise ValueError(f"attempts must be at least 1, got {attempts}.")
+            raise ConfigError(f"attempts must be at least 1, got {attempts}.")
         self.name = model.name
         self.dimensions = tuple(dimension.name for dimension in dimensions)
         self._model, self._attempts = model, attempts
         self._asked, self._one_call, self._credit = tuple(dimensions), one_call, credit
         self._max_reasoning = max_reasoning
+        self.prompt = prompt_version(self._asked, one_call=one_call, credit=credit)
+        self._settings: dict[str, Any] = {"temperature": 0.0, "seed": 0, "max_tokens": max_tokens}
 
     def judge(self, episode: Episode) -> Judgement:
         return run_sync(self.ajudge(episode))
@@ -93,7 +101,7 @@ class LLMJudge(Judge):
             )
         active = active_agents(episode)
         scores = {agent: self._by_rule() for agent in episode.task.agents if agent not in active}
-        spent = _Spent()
+        spent = _Spent(self.prompt)
         credits: dict[str, tuple[TurnCredit, ...]] = {}
         try:
             for agents in self._together(active):
@@ -131,7 +139,8 @@ class LLMJudge(Judge):
                 messages, turns = credit_messages(episode, agent)
                 asked.append((messages, credit_schema(turns)))
         return [
-            ChatRequest(messages=messages, schema=schema, **_SETTINGS) for messages, schema in asked
+            ChatRequest(messages=messages, schema=schema, **self._settings)
+            for messages, schema in asked
         ]
 
     @property
@@ -184,10 +193,11 @@ class LLMJudge(Judge):
         spent: _Spent,
     ) -> _Answer:
         """Ask until an answer can be read, at most ``attempts`` times."""
+        mended: list[Message] = []
         for attempt in range(self._attempts):
             try:
                 completion = await self._model.complete(
-                    messages, schema=schema, attempt=attempt, **_SETTINGS
+                    [*messages, *mended], schema=schema, attempt=attempt, **self._settings
                 )
                 spent.add(completion)
                 return read(completion.text)
@@ -195,14 +205,25 @@ class LLMJudge(Judge):
                 failure = error
                 if isinstance(error, _FINAL):
                     break
+                if isinstance(error, AnswerError):
+                    # At temperature 0 the same question would only get the same answer.
+                    mended = [
+                        {"role": "assistant", "content": error.text[:_REPEATED] or "(nothing)"},
+                        {
+                            "role": "user",
+                            "content": f"That cannot be used: {error}. Answer again, with the "
+                            "whole JSON object and nothing else.",
+                        },
+                    ]
         raise failure
 
 
 class _Spent:
     """What judging one episode has used."""
 
-    def __init__(self) -> None:
+    def __init__(self, prompt: str) -> None:
         self.usage = Usage()
+        self._prompt = prompt
         self._models: set[str] = set()
 
     def add(self, completion: Completion) -> None:
@@ -220,5 +241,5 @@ class _Spent:
         return {
             "usage": self.usage,
             "models": tuple(sorted(filter(None, self._models))),
-            "prompt": PROMPT_VERSION,
+            "prompt": self._prompt,
         }

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from sotopia_gym.episodes.schema import DimensionScore, Episode, Judgement, Usage
+from sotopia_gym.errors import ConfigError
 from sotopia_gym.judges.base import Judge
 from sotopia_gym.judges.outcome import beside
 from sotopia_gym.llm.client import run_sync
@@ -30,10 +31,11 @@ class PanelJudge(Judge):
         self, members: Sequence[Judge], *, combine: Literal["mean", "median"] = "mean"
     ) -> None:
         if len(members) < 2:
-            raise ValueError(f"a panel needs at least two judges, got {len(members)}.")
+            raise ConfigError(f"a panel needs at least two judges, got {len(members)}.")
         self._members = tuple(members)
         self._combine = statistics.fmean if combine == "mean" else statistics.median
-        self.name = f"panel-{combine}:{'+'.join(member.name for member in members)}"
+        kind = "panel" if combine == "mean" else "panel-median"
+        self.name = f"{kind}:{'+'.join(member.name for member in members)}"
         shared = set.intersection(*(set(member.dimensions) for member in members))
         self.dimensions = tuple(name for name in members[0].dimensions if name in shared)
 

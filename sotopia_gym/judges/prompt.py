@@ -17,9 +17,9 @@ from typing import Any, Final
 
 from sotopia_gym.envs import transcript
 from sotopia_gym.envs.dialogue import ACTIVE_TYPES
+from sotopia_gym.episodes.dimensions import Dimension
 from sotopia_gym.episodes.schema import DimensionScore, Episode
 from sotopia_gym.errors import AnswerError
-from sotopia_gym.judges.dimensions import Dimension
 from sotopia_gym.llm.chat import Message
 from sotopia_gym.tasks.schema import Task, canonical_json
 from sotopia_gym.tasks.visibility import ENVIRONMENT, render
@@ -43,6 +43,13 @@ Dimensions:
 Answer with one JSON object: for each character's key, for each dimension, first "reasoning" (a \
 few sentences that refer to what happened) and then "score" (a whole number in the dimension's \
 range)."""
+
+
+def prompt_version(dimensions: Sequence[Dimension], **options: bool) -> str:
+    """Version and hash of all that a judge asks with but the episode: texts, rubrics, options."""
+    asked = [_INSTRUCTION, *((d.name, d.low, d.high, d.rubric) for d in dimensions), options]
+    digest = hashlib.sha256(canonical_json(asked).encode()).hexdigest()
+    return f"{PROMPT_VERSION}:{digest[:12]}"
 
 
 def delimiters(episode: Episode) -> tuple[str, str]:
@@ -147,12 +154,14 @@ def read_answer(
     Raises:
         AnswerError: Otherwise.
     """
-    answer = read_json(text)
-    keyed = _exactly(answer, agents, "the answer")
-    scores: dict[str, dict[str, DimensionScore]] = {}
-    for agent in agents:
-        by_dimension = _exactly(keyed[agent], [d.name for d in dimensions], agent)
-        scores[agent] = {d.name: _score(by_dimension[d.name], d, agent) for d in dimensions}
+    try:
+        keyed = _exactly(read_json(text), agents, "the answer")
+        scores: dict[str, dict[str, DimensionScore]] = {}
+        for agent in agents:
+            by_dimension = _exactly(keyed[agent], [d.name for d in dimensions], agent)
+            scores[agent] = {d.name: _score(by_dimension[d.name], d, agent) for d in dimensions}
+    except AnswerError as error:
+        raise AnswerError(str(error), text) from None
     return scores
 
 
@@ -165,7 +174,7 @@ def read_json(text: str) -> Any:
     try:
         return json.loads(text, object_pairs_hook=_distinct, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:  # also for numbers of thousands of digits
-        raise AnswerError(f"the answer is not JSON ({error}): {text[:80]!r}", text) from None
+        raise AnswerError(f"the answer is not JSON ({error}): {text[:80]!r}") from None
 
 
 def active_agents(episode: Episode) -> list[str]:

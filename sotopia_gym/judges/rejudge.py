@@ -9,7 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from sotopia_gym.episodes.schema import Episode, Judgement
-from sotopia_gym.errors import JudgeError
+from sotopia_gym.errors import (
+    BudgetExceededError,
+    JudgeError,
+    ModelError,
+    UnknownIdError,
+    did_you_mean,
+)
 from sotopia_gym.judges.base import Judge
 from sotopia_gym.stats import Interval, mean_interval
 
@@ -21,6 +27,8 @@ async def rejudge(
 
     Episodes are taken from ``episodes`` as they are needed, so that any number of them can be
     streamed. One that cannot be judged (no transcript, say) comes back unscored with the reason.
+    Where nothing more can be judged (a budget is spent), what is under way is finished and
+    yielded before the error is raised.
 
     Args:
         episodes: The episodes.
@@ -29,25 +37,37 @@ async def rejudge(
     """
     waiting: Iterator[Episode] = iter(episodes)
     running: set[asyncio.Task[Episode]] = set()
+    failure: BaseException | None = None
     try:
         while True:
-            while len(running) < concurrency and (episode := next(waiting, None)) is not None:
+            while (
+                failure is None
+                and len(running) < concurrency
+                and (episode := next(waiting, None)) is not None
+            ):
                 running.add(asyncio.create_task(_judged(episode, judge)))
             if not running:
-                return
+                break
             done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
-                yield task.result()
+                if (error := task.exception()) is None:
+                    yield task.result()
+                else:
+                    failure = failure or error
     finally:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+    if failure is not None:
+        raise failure
 
 
 async def _judged(episode: Episode, judge: Judge) -> Episode:
     try:
         judgement = await judge.ajudge(episode)
-    except JudgeError as error:
+    except BudgetExceededError:
+        raise
+    except (JudgeError, ModelError) as error:
         judgement = Judgement(judge=judge.name, error=str(error))
     return episode.with_judgement(judgement)
 
@@ -105,10 +125,16 @@ def compare(episodes: Iterable[Episode], one: str, other: str) -> Comparison:
         episodes: The episodes, with the judgements of both.
         one: Name of a judge, or ``"truth"`` for the exact goal scores of tasks with ground truth.
         other: Name of another.
+
+    Raises:
+        UnknownIdError: If a judge has judged none of the episodes.
     """
     pairs: dict[str, list[tuple[float, float, str]]] = {}
     unscored = [0, 0]
+    known: set[str] = set()
     for episode in episodes:
+        known.update(judgement.judge for judgement in episode.judgements)
+        known.update("truth" for judgement in episode.judgements if judgement.true_goals)
         found = [_scores(episode, name) for name in (one, other)]
         for index, scores in enumerate(found):
             unscored[index] += scores is not None and not scores
@@ -117,6 +143,9 @@ def compare(episodes: Iterable[Episode], one: str, other: str) -> Comparison:
         for key in found[0].keys() & found[1].keys():
             scenario = episode.task.scenario.scenario_id
             pairs.setdefault(key[1], []).append((found[0][key], found[1][key], scenario))
+    for name in (one, other):
+        if name not in known:
+            raise UnknownIdError(f"no judgement by {name!r} here. {did_you_mean(name, known)}")
     return Comparison(
         judges=(one, other),
         agreements=tuple(_agreement(name, found) for name, found in sorted(pairs.items())),

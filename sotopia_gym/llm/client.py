@@ -21,6 +21,7 @@ from sotopia_gym.errors import (
     AuthenticationError,
     BadRequestError,
     BudgetExceededError,
+    ConfigError,
     ContextOverflowError,
     EmptyAnswerError,
     ModelError,
@@ -105,7 +106,7 @@ class ClientOptions:
         )
         for name, holds, expected in bounds:
             if not holds:
-                raise ValueError(f"{name} must be {expected}, got {getattr(self, name)!r}.")
+                raise ConfigError(f"{name} must be {expected}, got {getattr(self, name)!r}.")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -707,4 +708,4 @@ def _read(response: str, key: str) -> _Reply:
             fingerprint=scrub(str(body.get("system_fingerprint") or ""), key),
         )
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
-        raise ValueError(scrub(response, key)) from None
+        raise ConfigError(scrub(response, key)) from None

@@ -115,6 +115,8 @@ def pull(name: str, *, source: Path | None = None, progress: Progress | None = N
         ModelError: If the file cannot be had, or is not the one expected; nothing is kept then.
     """
     model = get_model(name)
+    if source is not None and not source.is_file():
+        raise ModelError(f"there is no file {source} to take the model {name!r} from.")
     if model.path.is_file() and _digest(model.path) == model.sha256:
         return model.path
     if source is not None:

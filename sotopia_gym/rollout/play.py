@@ -9,7 +9,7 @@ from sotopia_gym import agents as agent_specs
 from sotopia_gym.agents.base import Agent, derive_seed
 from sotopia_gym.envs.parallel import SocialEnv
 from sotopia_gym.episodes.schema import Episode, Usage
-from sotopia_gym.errors import JudgeError
+from sotopia_gym.errors import ConfigError, JudgeError
 
 
 def play(
@@ -34,8 +34,22 @@ def play(
     """
     missing = [role for role in env.possible_agents if role not in agents]
     if missing:
-        raise ValueError(f"nobody plays {', '.join(missing)}; give an agent for every role.")
+        raise ConfigError(f"nobody plays {', '.join(missing)}; give an agent for every role.")
     players = {role: agent_specs.from_spec(agents[role]) for role in env.possible_agents}
+    try:
+        return _played(env, players, seed, options)
+    finally:
+        for role, player in players.items():
+            if player is not agents[role]:
+                player.close()
+
+
+def _played(
+    env: SocialEnv,
+    players: Mapping[str, Agent],
+    seed: int | None,
+    options: dict[str, Any] | None,
+) -> Episode:
     observations, infos = env.reset(seed, options)
     for role, player in players.items():
         player.reset(seed=derive_seed(infos[role]["episode_seed"], role))
@@ -53,6 +67,9 @@ def play(
             "agents": {role: player.name for role, player in players.items()},
             "usage": {
                 role: Usage(**used) for role, player in players.items() if (used := player.usage())
+            },
+            "models": {
+                role: models for role, player in players.items() if (models := player.models())
             },
             "prompts": {
                 role: prompt for role, player in players.items() if (prompt := player.prompt())

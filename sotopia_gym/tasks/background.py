@@ -54,19 +54,21 @@ class Brief:
 
     Attributes:
         name: Full name of its own character.
+        others: Full names of the other characters.
         scene: The scene.
         goal: Its own goal.
         max_turns: Turns after which the conversation is cut off.
     """
 
     name: str
+    others: tuple[str, ...]
     scene: str
     goal: str
     max_turns: int
 
 
 _BRIEF = re.compile(
-    r"Scene: (?P<scene>.*)\nParticipants: (?P<name>.*?) \(you\).*\n(?:.*\n)*"
+    r"Scene: (?P<scene>.*)\nParticipants: (?P<name>.*?) \(you\), (?P<others>.*)\n(?:.*\n)*"
     r"Your goal \(private\): (?P<goal>.*)\n"
     r"The conversation lasts at most (?P<turns>\d+) turns in all\."
 )
@@ -81,7 +83,8 @@ def read_background(text: str) -> Brief:
     match = _BRIEF.fullmatch(text)
     if match is None:
         raise ValueError(f"not a background of this library: {text[:80]!r}")
-    return Brief(match["name"], match["scene"], match["goal"], int(match["turns"]))
+    others = tuple(match["others"].split(", "))
+    return Brief(match["name"], others, match["scene"], match["goal"], int(match["turns"]))
 
 
 def acquaintance_with(character: Character, closeness: RelationshipType) -> str:

@@ -1,6 +1,7 @@
 """What users of SocialEnv rely on beyond the API tests."""
 
 import asyncio
+import pickle
 
 import numpy as np
 import pytest
@@ -8,13 +9,16 @@ import pytest
 import sotopia_gym
 from sotopia_gym import Action, Judge, SocialEnv, Suite
 from sotopia_gym.envs.dialogue import ACTION_TYPES
+from sotopia_gym.envs.solo import SoloEnv
 from sotopia_gym.envs.spaces import MAX_DIALOGUE_LENGTH
 from sotopia_gym.envs.view import DialogueView
 from sotopia_gym.episodes.schema import DimensionScore, Judgement
 from sotopia_gym.errors import (
     ActionError,
+    ConfigError,
     EpisodeStateError,
     JudgeError,
+    ModelError,
     TaskError,
     UnknownIdError,
 )
@@ -180,6 +184,22 @@ class TestMoreThanTwo:
         assert "privately" in observations["agent_2"]["last_turn"]
         assert observations["agent_1"]["last_turn"] == observations["agent_1"]["dialogue"] == ""
 
+    def test_they_may_also_be_addressed_by_name(self, trio):
+        env = SocialEnv(trio, judge="none")
+        env.reset(seed=0)
+        whisper = Action("speak", "psst", (env.task.names["agent_2"],))
+        observations, *_ = env.step({"agent_0": whisper})
+        assert "psst" in observations["agent_2"]["dialogue"]
+        assert "psst" not in observations["agent_1"]["dialogue"]
+
+    def test_one_who_left_perceives_nothing_more(self, trio):
+        env = SocialEnv(trio, judge="none")
+        env.reset(seed=0)
+        env.step({"agent_0": Action("leave")})
+        observations, *_ = env.step({"agent_1": HELLO})
+        assert "hello" in observations["agent_2"]["dialogue"]
+        assert "hello" not in observations["agent_0"]["dialogue"]
+
     def test_one_who_left_stays_until_all_end_together(self, trio):
         env = SocialEnv(trio, judge="none")
         env.reset(seed=0)
@@ -253,6 +273,62 @@ class TestJudging:
         assert env.agents == []
         with pytest.raises(EpisodeStateError):
             env.rejudge()
+
+    @pytest.mark.parametrize("failure", [JudgeError("mine"), ModelError("down"), None])
+    def test_a_judge_that_raises_or_returns_nothing_loses_no_episode(self, starter, failure):
+        class Broken(Flaky):
+            def judge(self, episode):
+                if failure is not None:
+                    raise failure
+
+        env = SocialEnv(starter, judge=Broken(0))
+        env.reset(seed=0)
+        with pytest.raises(JudgeError, match="flaky") as caught:
+            env.step({"agent_0": Action("leave")})
+        assert caught.value.episode.judgement.error
+        assert caught.value.episode.ending == "left"
+
+    @pytest.mark.parametrize("reward", [float("nan"), None])
+    def test_a_reward_function_cannot_score_what_is_unscored(self, starter, reward):
+        env = SocialEnv(starter, judge=Flaky(0), reward=lambda judgement, agent: reward)
+        env.reset(seed=0)
+        with pytest.raises(JudgeError, match="no reward for agent_0"):
+            env.step({"agent_0": Action("leave")})
+        env = SocialEnv(starter, judge=Flaky(1), reward=lambda judgement, agent: 1.0)
+        env.reset(seed=0)
+        with pytest.raises(JudgeError, match="the server is down"):
+            env.step({"agent_0": Action("leave")})
+
+    @pytest.mark.parametrize("reward", [{}, {"goal": "a"}, None, 3])
+    def test_a_reward_that_is_none_is_refused_when_the_environment_is_made(self, starter, reward):
+        with pytest.raises(ConfigError, match=r"reward|weight"):
+            SocialEnv(starter, reward=reward)
+
+    def test_the_single_agent_view_can_judge_again_too(self, starter):
+        env = SoloEnv(role="agent_0", env=SocialEnv(starter, judge=Flaky(failures=1)))
+        with pytest.raises(EpisodeStateError, match="reset"):
+            env.step(HELLO)
+        env.reset(seed=0)
+        with pytest.raises(JudgeError):
+            env.step(Action("leave"))
+        _, reward, terminated, _, info = env.rejudge()
+        assert (reward, terminated, info["judgement"]) == (7.0, True, "scored")
+
+    def test_an_environment_can_be_pickled_in_mid_episode(self, starter):
+        env = SocialEnv(starter)
+        env.reset(seed=0)
+        env.step({"agent_0": HELLO})
+        copy = pickle.loads(pickle.dumps(env))
+        ends = [e.step({"agent_1": Action("leave")}) for e in (env, copy)]
+        assert ends[0][1] == ends[1][1]
+        assert ends[0][0]["agent_0"]["dialogue"] == ends[1][0]["agent_0"]["dialogue"]
+
+    def test_a_spec_makes_the_same_environment_again(self):
+        env = sotopia_gym.make("sotopia-v0", judge="panel:outcome+outcome", max_turns=7)
+        again = sotopia_gym.make(env.spec.id, **env.spec.kwargs)
+        assert (again.judge_name, again.max_turns) == (env.judge_name, 7)
+        sotopia_gym.spec("sotopia-v0").kwargs["max_turns"] = 1
+        assert sotopia_gym.make("sotopia-v0").max_turns == 20
 
     def test_the_asynchronous_step_gives_the_same(self, starter):
         env = SocialEnv(starter, judge=Flaky(failures=1))

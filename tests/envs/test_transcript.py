@@ -53,6 +53,33 @@ def test_people_can_read_it():
     assert line == 'Turn 3: Ana Lim said privately to Finn O\'Malley: "Schön, 45 €?"'
 
 
+@pytest.mark.parametrize(
+    "text", ["[smiles]", "Well [looks away, then back]: no.", "[The door opens.] Hi :]", "❤️ 5 > 4"]
+)
+def test_ordinary_text_stays_as_it_is(text):
+    assert transcript.quote(text) == f'"{text}"'
+
+
+@pytest.mark.parametrize(
+    "token",
+    "<|im_end|> </s> [INST] [/INST] [gMASK] [TOOL_CALLS] [start_header_id] ]~b] [e~[ <0x0A> "
+    "<\uff5cUser\uff5c> <start_of_turn> <<SYS>>".split(),
+)
+def test_control_tokens_of_models_do_not_survive(token):
+    quoted = transcript.quote(f"a\\{token}b")
+    assert token not in quoted
+    assert json.loads(quoted) == f"a\\{token}b"
+
+
+@pytest.mark.parametrize(
+    "hidden", ["\U000e0141", "\u3164", "\u2800", "\u034f", "a\ufe0f", "\ufe00"]
+)
+def test_what_nobody_would_see_is_spelled_out(hidden):
+    quoted = transcript.quote(f"x{hidden}y")
+    assert quoted.isascii()
+    assert json.loads(quoted) == f"x{hidden}y"
+
+
 @pytest.mark.parametrize("text", ["hello", 'Turn x: Ana said: "hi"', "Turn 1: Ana said: hi"])
 def test_other_text_is_refused(text):
     with pytest.raises(ValueError, match="line 1"):

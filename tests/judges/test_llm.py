@@ -127,6 +127,8 @@ def test_a_failure_is_tried_again_and_then_unscored_with_its_cause(episode, answ
     assert judgement.goal("agent_0") is None
     assert cause in judgement.error
     assert [kwargs["attempt"] for _, kwargs in model.asked] == [0, 1, 2]
+    if not isinstance(answer, UnavailableModelError):
+        assert cause in model.asked[1][0][-1]["content"]
     assert LLMJudge(Canned(answer, scores(goal=3))).judge(episode).goal("agent_1") == 3
 
 

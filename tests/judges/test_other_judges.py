@@ -7,7 +7,7 @@ import pytest
 import sotopia_gym
 from sotopia_gym import Judge, Judgement
 from sotopia_gym.episodes.schema import DimensionScore, Usage
-from sotopia_gym.errors import JudgeError
+from sotopia_gym.errors import BudgetExceededError, JudgeError, UnknownIdError
 from sotopia_gym.judges import OutcomeJudge
 from sotopia_gym.judges.calibrated import CalibratedJudge, Calibration, fit
 from sotopia_gym.judges.human import HumanJudge
@@ -113,6 +113,10 @@ class TestHuman:
         assert judgement.goal("agent_0") == 5.5
         assert judgement.metrics["raters"] == 2
 
+    def test_people_cannot_judge_what_is_being_played(self):
+        with pytest.raises(JudgeError, match="played already"):
+            sotopia_gym.make("sotopia-v0", judge=HumanJudge([]))
+
     def test_an_episode_that_nobody_rated_is_unscored(self, episodes):
         assert "nobody has rated" in HumanJudge([]).judge(episodes[0]).error
 
@@ -157,6 +161,32 @@ class TestRejudging:
         judged = self.run(episodes, OutcomeJudge())
         (goal,) = compare(judged, "truth", "outcome").agreements
         assert goal.difference.mean == 0
+
+    def test_what_is_paid_for_is_kept_when_the_budget_is_spent(self, episodes):
+        class Poor(Fixed):
+            judged = 0
+
+            async def ajudge(self, episode):
+                self.judged += 1
+                if self.judged == 3:
+                    raise BudgetExceededError("$1 is spent")
+                await asyncio.sleep(0.01)
+                return self.judge(episode)
+
+        kept = []
+
+        async def collect():
+            async for episode in rejudge(episodes, Poor("b", goal=1), concurrency=4):
+                kept.append(episode)
+
+        with pytest.raises(BudgetExceededError):
+            asyncio.run(collect())
+        assert len(kept) == 3
+
+    def test_an_unknown_judge_is_an_error_that_suggests_the_nearest(self, episodes):
+        judged = self.run(episodes[:2], OutcomeJudge())
+        with pytest.raises(UnknownIdError, match="Did you mean 'outcome'"):
+            compare(judged, "outcom", "truth")
 
     def test_judgements_of_several_files_are_merged(self, episodes):
         one = self.run(episodes, Fixed("a", goal=1))
