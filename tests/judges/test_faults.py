@@ -124,7 +124,8 @@ def test_one_bad_episode_among_many_harms_no_other(fault_server, judge, episodes
     bad = {e.episode_id for e in episodes[:20] if name in e.task.names.values()}
 
     def picky(request):
-        return faults.malformed_json()(request) if name in request.prompt else GOOD(request)
+        asked = request.body["messages"][1]["content"]
+        return faults.malformed_json()(request) if name in asked else GOOD(request)
 
     fault_server.default = picky
 

@@ -177,12 +177,13 @@ def test_read_background_inverts_background(scene, goal, secret, story, max_turn
     text = background(played, "agent_0", max_turns=max_turns)
     flat = Brief(
         name=me.name,
+        others=(other.name,),
         scene=scene.replace("\n", " "),
         goal=goal.replace("\n", " "),
         max_turns=max_turns,
     )
     assert read_background(text) == flat
-    other_goal = dataclasses.replace(flat, name=other.name, goal="other")
+    other_goal = dataclasses.replace(flat, name=other.name, others=(me.name,), goal="other")
     assert read_background(background(played, "agent_1", max_turns=max_turns)) == other_goal
 
 
