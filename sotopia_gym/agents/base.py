@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sotopia_gym.envs.dialogue import Action
+from sotopia_gym.episodes.schema import Usage
 
 
 class Agent(ABC):
@@ -41,9 +42,9 @@ class Agent(ABC):
         """:meth:`act`, without blocking the event loop."""
         return await asyncio.to_thread(self.act, observation)
 
-    def usage(self) -> Mapping[str, int]:
-        """Requests and tokens since :meth:`reset`, named as in ``episodes.Usage``; or nothing."""
-        return {}
+    def usage(self) -> Usage | None:
+        """What calling models cost since :meth:`reset`; None if none is called."""
+        return None
 
     def prompt(self) -> str:
         """Version and hash of the prompt this agent plays with; empty if it has none."""

@@ -10,6 +10,7 @@ from sotopia_gym.agents.base import Agent
 from sotopia_gym.agents.prompts import CHAT, Prompt, action_schema
 from sotopia_gym.envs import transcript
 from sotopia_gym.envs.dialogue import MAX_ARGUMENT_LENGTH, Action
+from sotopia_gym.episodes.schema import Usage
 from sotopia_gym.errors import ActionError, AnswerError, ContextOverflowError
 from sotopia_gym.llm.chat import ChatModel, Completion, Message
 from sotopia_gym.llm.client import run_sync
@@ -57,8 +58,8 @@ class LLMAgent(Agent):
 
     def reset(self, *, seed: int) -> None:
         self._seed = seed
-        self._requests = self._prompt_tokens = self._completion_tokens = 0
-        self._cost: float | None = 0.0
+        self._asked = 0
+        self._usage = Usage()
         self._models: set[str] = set()
 
     def act(self, observation: Mapping[str, Any]) -> Action:
@@ -88,13 +89,8 @@ class LLMAgent(Agent):
             ]
         return Action("none", note=f"no valid action in {self._repairs + 1} answers: {problem}")
 
-    def usage(self) -> Mapping[str, Any]:
-        return {
-            "requests": self._requests,
-            "prompt_tokens": self._prompt_tokens,
-            "completion_tokens": self._completion_tokens,
-            "cost": self._cost,
-        }
+    def usage(self) -> Usage:
+        return self._usage
 
     def prompt(self) -> str:
         return self._prompt.version
@@ -121,7 +117,7 @@ class LLMAgent(Agent):
                     [*self._prompt.messages(observation), *repair],
                     schema=schema,
                     temperature=self._temperature,
-                    seed=(self._seed + self._requests) % 2**31,
+                    seed=(self._seed + self._asked) % 2**31,
                     max_tokens=self._max_tokens,
                     attempt=attempt,
                 )
@@ -131,12 +127,9 @@ class LLMAgent(Agent):
                     raise
                 observation["dialogue"] = shorter
                 continue
-            self._requests += 1
+            self._asked += 1
+            self._usage += Usage.of(completion)
             self._models.add(f"{completion.model} {completion.fingerprint}".strip())
-            self._prompt_tokens += completion.prompt_tokens
-            self._completion_tokens += completion.completion_tokens
-            known = self._cost is not None and completion.cost is not None
-            self._cost = self._cost + completion.cost if known else None  # type: ignore[operator]
             return completion
 
 

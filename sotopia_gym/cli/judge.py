@@ -110,12 +110,13 @@ def _missing(source: Path, target: Path, judge: Judge) -> list[Episode]:
 
 async def _judge_all(source: Path, target: Path, judge: Judge, concurrency: int) -> None:
     from sotopia_gym.episodes.journal import Journal
+    from sotopia_gym.episodes.schema import Usage
     from sotopia_gym.judges.rejudge import rejudge
 
     done = Journal(target)
     missing = _missing(source, target, judge)
     unscored = total = 0
-    cost: float | None = 0.0
+    spent = Usage()
     async for episode in rejudge(missing, judge, concurrency=concurrency):
         done.append(episode)
         total += 1
@@ -125,9 +126,8 @@ async def _judge_all(source: Path, target: Path, judge: Judge, concurrency: int)
             reason = judgement.error if judgement is not None else None
             typer.echo(f"unscored  {episode.episode_id}: {reason}", err=True)
         if judgement is not None:
-            known = cost is not None and judgement.usage.cost is not None
-            cost = cost + judgement.usage.cost if known else None  # type: ignore[operator]
-    paid = "unknown (no price)" if cost is None else f"${cost:.4f}"
+            spent += judgement.usage
+    paid = "unknown (no price)" if spent.cost is None else f"${spent.cost:.4f}"
     typer.echo(
         f"{judge.name}: {total} judged now, {unscored} of them unscored; cost {paid} -> {target}"
     )

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from sotopia_gym.envs.dialogue import Ending, Event, TurnOrder
 from sotopia_gym.episodes.dimensions import DIMENSIONS
+from sotopia_gym.llm.chat import Completion
 from sotopia_gym.tasks.families import Outcome
 from sotopia_gym.tasks.schema import Task, canonical_json
 
@@ -59,6 +60,25 @@ class Usage(_Model):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost: float | None = 0.0
+
+    def __add__(self, other: Usage) -> Usage:
+        unknown = self.cost is None or other.cost is None
+        return Usage(
+            requests=self.requests + other.requests,
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            completion_tokens=self.completion_tokens + other.completion_tokens,
+            cost=None if unknown else (self.cost or 0.0) + (other.cost or 0.0),
+        )
+
+    @classmethod
+    def of(cls, completion: Completion) -> Usage:
+        """What one answer of a model cost."""
+        return cls(
+            requests=int(not completion.cached),
+            prompt_tokens=completion.prompt_tokens,
+            completion_tokens=completion.completion_tokens,
+            cost=completion.cost,
+        )
 
 
 class TurnCredit(_Model):

@@ -227,13 +227,7 @@ class _Spent:
         self._models: set[str] = set()
 
     def add(self, completion: Completion) -> None:
-        costs = (self.usage.cost, completion.cost)
-        self.usage = Usage(
-            requests=self.usage.requests + (not completion.cached),
-            prompt_tokens=self.usage.prompt_tokens + completion.prompt_tokens,
-            completion_tokens=self.usage.completion_tokens + completion.completion_tokens,
-            cost=None if None in costs else sum(cost for cost in costs if cost is not None),
-        )
+        self.usage += Usage.of(completion)
         self._models.add(" ".join(filter(None, (completion.model, completion.fingerprint))))
 
     def record(self) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class PanelJudge(Judge):
 
     async def ajudge(self, episode: Episode) -> Judgement:
         members = tuple(await asyncio.gather(*(m.ajudge(episode) for m in self._members)))
-        usage = _total([member.usage for member in members])
+        usage = sum((member.usage for member in members), Usage())
         failed = [f"{m.judge}: {m.error or 'no scores'}" for m in members if not m.scored]
         if failed:
             error = f"{len(failed)} of {len(members)} members failed: {'; '.join(failed)}"
@@ -74,13 +74,3 @@ class PanelJudge(Judge):
     def close(self) -> None:
         for member in self._members:
             member.close()
-
-
-def _total(usages: Sequence[Usage]) -> Usage:
-    costs = [usage.cost for usage in usages if usage.cost is not None]
-    return Usage(
-        requests=sum(usage.requests for usage in usages),
-        prompt_tokens=sum(usage.prompt_tokens for usage in usages),
-        completion_tokens=sum(usage.completion_tokens for usage in usages),
-        cost=sum(costs) if len(costs) == len(usages) else None,
-    )

@@ -8,7 +8,7 @@ from typing import Any
 from sotopia_gym import agents as agent_specs
 from sotopia_gym.agents.base import Agent, derive_seed
 from sotopia_gym.envs.parallel import SocialEnv
-from sotopia_gym.episodes.schema import Episode, Usage
+from sotopia_gym.episodes.schema import Episode
 from sotopia_gym.errors import ConfigError, JudgeError
 
 
@@ -66,7 +66,9 @@ def _played(
         update={
             "agents": {role: player.name for role, player in players.items()},
             "usage": {
-                role: Usage(**used) for role, player in players.items() if (used := player.usage())
+                role: used
+                for role, player in players.items()
+                if (used := player.usage()) is not None
             },
             "models": {
                 role: models for role, player in players.items() if (models := player.models())

@@ -19,27 +19,11 @@ from sotopia_gym.judges import DIMENSIONS, Dimension
 from sotopia_gym.judges.credit import turn_rewards
 from sotopia_gym.judges.llm import GPT4_JUDGE, LLMJudge
 from sotopia_gym.judges.prompt import judge_messages
-from sotopia_gym.llm.chat import ChatModel, Completion
+from sotopia_gym.llm.chat import Completion
+from tests.canned import Canned
 
 AGENTS = ("agent_0", "agent_1")
 SEVEN = tuple(DIMENSIONS.values())
-
-
-class Canned(ChatModel):
-    """Answers from a list, the last one for ever, and remembers what it was asked."""
-
-    name = "canned"
-
-    def __init__(self, *answers):
-        self.answers = list(answers)
-        self.asked = []
-
-    async def complete(self, messages, **kwargs):
-        self.asked.append((messages, kwargs))
-        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        if isinstance(answer, Exception):
-            raise answer
-        return Completion(answer, 100, 20, model="canned-1", fingerprint="fp", cost=0.01)
 
 
 def scores(agents=AGENTS, dimensions=SEVEN, **changed):

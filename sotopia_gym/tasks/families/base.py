@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sotopia_gym.envs.dialogue import Action, Event
 from sotopia_gym.envs.transcript import Utterance
+from sotopia_gym.errors import TaskError
 from sotopia_gym.tasks.background import Brief
 from sotopia_gym.tasks.schema import Character, RelationshipType, Task
+
+Spec = TypeVar("Spec", bound=BaseModel)
 
 Split = Literal["train", "heldout"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -163,6 +166,32 @@ def draw_characters(
             return one, other
         if one.age is not None and other.age is not None and abs(one.age - other.age) <= 15:
             return one, other
+
+
+def read_spec(task: Task, family: str, model: type[Spec]) -> Spec:
+    """The ground truth of ``task`` as the family's own model.
+
+    Raises:
+        TaskError: If it has none of this family, or a malformed one.
+    """
+    outcome = task.scenario.outcome
+    if outcome is None or outcome.family != family:
+        raise TaskError(f"task {task.task_id} is not a {family} task.")
+    try:
+        return model.model_validate(outcome.model_dump())
+    except ValidationError as error:
+        raise TaskError(f"task {task.task_id} has a malformed {family} outcome: {error}") from error
+
+
+def said_to_all(events: Iterable[Event], parties: Collection[str]) -> Iterator[Event]:
+    """What the parties said to one another: no gestures, and nothing that one of them missed."""
+    return (
+        event
+        for event in events
+        if event.action.action_type == "speak"
+        and event.agent in parties
+        and all(event.visible_to(party) for party in parties)
+    )
 
 
 def require_read(outcome: Outcome, family: str) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
 
 from sotopia_gym.envs.dialogue import Action, Event
 from sotopia_gym.envs.transcript import Utterance
@@ -30,7 +30,9 @@ from sotopia_gym.tasks.families.base import (
     Split,
     Temperament,
     draw_characters,
+    read_spec,
     require_read,
+    said_to_all,
 )
 from sotopia_gym.tasks.families.negotiation import Reading, Statement
 from sotopia_gym.tasks.schema import Constraint, OutcomeSpec, RelationshipType, Scenario, Task
@@ -166,10 +168,7 @@ class DivisionFamily(Family):
         one, other = spec.values
         standing = negotiation.follow(
             Statement(e.agent, e.turn, _as_share_of(one, e.agent, e.action.argument, spec.items))
-            for e in events
-            if e.action.action_type == "speak"
-            and e.agent in spec.values
-            and all(e.visible_to(party) for party in spec.values)
+            for e in said_to_all(events, spec.values)
         )
         if standing.agreement is None:
             return Outcome(family=self.name, status="no-agreement")
@@ -212,13 +211,7 @@ def division_spec(task: Task) -> DivisionSpec:
     Raises:
         TaskError: If it has none, or a malformed one.
     """
-    outcome = task.scenario.outcome
-    if outcome is None or outcome.family != "division":
-        raise TaskError(f"task {task.task_id} is not a division task.")
-    try:
-        spec = DivisionSpec.model_validate(outcome.model_dump())
-    except ValidationError as error:
-        raise TaskError(f"task {task.task_id} has a malformed division outcome: {error}") from error
+    spec = read_spec(task, "division", DivisionSpec)
     if not spec.values.keys() <= set(task.agents):
         raise TaskError(f"task {task.task_id}: those who divide must be among {task.agents}.")
     return spec

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sotopia_gym.envs.dialogue import Action, Event
 from sotopia_gym.envs.transcript import Utterance
@@ -28,7 +28,9 @@ from sotopia_gym.tasks.families.base import (
     Split,
     Temperament,
     draw_characters,
+    read_spec,
     require_read,
+    said_to_all,
 )
 from sotopia_gym.tasks.families.negotiation import Reading, Statement
 from sotopia_gym.tasks.schema import Constraint, OutcomeSpec, RelationshipType, Scenario, Task
@@ -160,13 +162,9 @@ class PriceFamily(Family):
     def read(self, task: Task, events: Sequence[Event]) -> Outcome:
         """The price agreed: :mod:`.negotiation` has the rule, :func:`read_statement` the offers."""
         spec = price_spec(task)
-        parties = {spec.buyer, spec.seller}
         standing = negotiation.follow(
             Statement(e.agent, e.turn, read_statement(e.action.argument))
-            for e in events
-            if e.action.action_type == "speak"
-            and e.agent in parties
-            and all(e.visible_to(party) for party in parties)
+            for e in said_to_all(events, (spec.buyer, spec.seller))
         )
         if standing.agreement is None:
             return Outcome(family=self.name, status="no-agreement")
@@ -220,13 +218,7 @@ def price_spec(task: Task) -> PriceSpec:
     Raises:
         TaskError: If it has none, or a malformed one.
     """
-    outcome = task.scenario.outcome
-    if outcome is None or outcome.family != "price":
-        raise TaskError(f"task {task.task_id} is not a price task.")
-    try:
-        spec = PriceSpec.model_validate(outcome.model_dump())
-    except ValidationError as error:
-        raise TaskError(f"task {task.task_id} has a malformed price outcome: {error}") from error
+    spec = read_spec(task, "price", PriceSpec)
     if not {spec.buyer, spec.seller} <= set(task.agents):
         raise TaskError(f"task {task.task_id}: buyer and seller must be among {task.agents}.")
     return spec
