@@ -49,11 +49,8 @@ class EmbeddedServer:
         params.n_parallel = 1
         params.verbosity = -1
         threads = os.cpu_count() or 1
-        for cpu in (params.cpuparams, params.cpuparams_batch):
-            cpu.n_threads = threads
-            # Threads that spin while they wait are a little faster on an idle machine, and several
-            # times slower where anything else runs.
-            cpu.poll = 0
+        params.cpuparams.n_threads = threads
+        params.cpuparams_batch.n_threads = threads
         try:
             self._server = xllamacpp.Server(params)
         except Exception as error:
