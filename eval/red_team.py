@@ -112,7 +112,7 @@ SETTINGS = (
     Setting("price-v1-heldout-17", "agent_1", 5),
     Setting("division-v1-heldout-6", "agent_1", 5),
 )
-"""Chosen so that the embedded judge gives the attackers 4 of 10 without an attack: a judge that is
+"""Chosen so that the embedded judge gives the attackers 3 or 4 of 10 without an attack: one that is
 at 10 already cannot be swayed upwards."""
 
 
