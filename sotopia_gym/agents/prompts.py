@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from sotopia_gym.envs import transcript
 from sotopia_gym.envs.dialogue import ACTION_TYPES, MAX_ARGUMENT_LENGTH, Action
-from sotopia_gym.llm.chat import Message
+from sotopia_gym.llm.chat import Message, object_schema
 from sotopia_gym.tasks.background import Brief, read_background
 
 Observation = Mapping[str, Any]
@@ -127,12 +127,7 @@ def action_schema(
     others = read_background(observation["background"]).others
     if len(others) > 1:
         properties["to"] = {"type": "array", "items": {"type": "string", "enum": list(others)}}
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
+    return object_schema(properties)
 
 
 def _short(name: str, brief: Brief) -> str:

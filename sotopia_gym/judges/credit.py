@@ -14,7 +14,7 @@ from sotopia_gym.envs.dialogue import ACTIVE_TYPES
 from sotopia_gym.episodes.schema import Episode, TurnCredit
 from sotopia_gym.errors import AnswerError
 from sotopia_gym.judges.prompt import conversation, read_json
-from sotopia_gym.llm.chat import Message
+from sotopia_gym.llm.chat import Message, object_schema
 
 MAX_MARK: Final = 3
 
@@ -47,13 +47,8 @@ def credit_messages(episode: Episode, agent: str) -> tuple[list[Message], list[i
 
 def credit_schema(turns: Sequence[int]) -> dict[str, Any]:
     """The JSON schema of the answer."""
-    keys = [str(turn) for turn in turns]
-    return {
-        "type": "object",
-        "properties": {key: {"type": "integer", "enum": [0, 1, 2, 3]} for key in keys},
-        "required": keys,
-        "additionalProperties": False,
-    }
+    mark = {"type": "integer", "enum": list(range(MAX_MARK + 1))}
+    return object_schema({str(turn): mark for turn in turns})
 
 
 def read_credit(text: str, turns: Sequence[int]) -> tuple[TurnCredit, ...]:

@@ -20,7 +20,7 @@ from sotopia_gym.envs.dialogue import ACTIVE_TYPES
 from sotopia_gym.episodes.dimensions import Dimension
 from sotopia_gym.episodes.schema import DimensionScore, Episode
 from sotopia_gym.errors import AnswerError
-from sotopia_gym.llm.chat import Message
+from sotopia_gym.llm.chat import Message, object_schema
 from sotopia_gym.tasks.schema import Task, canonical_json
 from sotopia_gym.tasks.visibility import ENVIRONMENT, render
 
@@ -129,9 +129,9 @@ def answer_schema(
     reasoning: dict[str, Any] = {"type": "string"}
     if max_reasoning is not None:
         reasoning["maxLength"] = max_reasoning
-    by_dimension = _object(
+    by_dimension = object_schema(
         {
-            d.name: _object(
+            d.name: object_schema(
                 {
                     "reasoning": reasoning,
                     "score": {"type": "integer", "minimum": int(d.low), "maximum": int(d.high)},
@@ -140,7 +140,7 @@ def answer_schema(
             for d in dimensions
         }
     )
-    return _object(dict.fromkeys(agents, by_dimension))
+    return object_schema(dict.fromkeys(agents, by_dimension))
 
 
 def read_answer(
@@ -224,15 +224,6 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> Any:
     raise AnswerError(f"the answer holds {name}, which is not JSON")
-
-
-def _object(properties: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
 
 
 def _character(task: Task, agent: str) -> str:

@@ -72,3 +72,13 @@ class ChatModel(ABC):
 
     def close(self) -> None:
         """Let go of connections; may be called twice."""
+
+
+def object_schema(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON schema of an object that has exactly these properties."""
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "required": list(properties),
+        "additionalProperties": False,
+    }
