@@ -2,16 +2,14 @@
 
 import random
 
-import numpy as np
 import pytest
 
-from sotopia_gym.envs.dialogue import Action, Dialogue, Event
-from sotopia_gym.envs.transcript import Utterance
-from sotopia_gym.tasks.background import background, read_background
+from sotopia_gym.envs.dialogue import Action, Event
 from sotopia_gym.tasks.families import TEMPERAMENTS, get_family
 from sotopia_gym.tasks.families.base import Outcome
 from sotopia_gym.tasks.families.price import PriceSpec, read_statement
 from sotopia_gym.tasks.schema import OutcomeSpec
+from tests.self_play import self_play
 
 FAMILY = get_family("price")
 BUYER, SELLER = "agent_0", "agent_1"
@@ -319,22 +317,7 @@ def test_what_was_not_read_by_this_family_is_refused_and_not_scored(outcome):
 def test_every_line_of_the_scripted_players_is_read_as_the_offer_it_makes(temperament):
     for seed in range(20):
         task = FAMILY.generate(seed)
-        players = {
-            agent: FAMILY.script(
-                read_background(background(task, agent, max_turns=20)),
-                temperament,
-                random.Random(seed),
-            )
-            for agent in task.agents
-        }
-        dialogue = Dialogue(task.agents, rng=np.random.default_rng(seed))
-        while not dialogue.ending:
-            heard = [
-                Utterance(e.turn, task.names[e.agent], e.action.action_type, e.action.argument)
-                for e in dialogue.events
-            ]
-            (agent,) = dialogue.acting
-            dialogue.step({agent: players[agent].act(heard, dialogue.turn)})
+        dialogue = self_play(FAMILY, task, temperament, seed)
         for event in dialogue.events:
             if event.action.action_type == "speak":
                 assert read_statement(event.action.argument).offer
