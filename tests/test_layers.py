@@ -8,7 +8,10 @@ import pytest
 import sotopia_gym
 
 PACKAGE = Path(sotopia_gym.__file__).parent
-BOTTOM = ("errors", "files", "version", "stats", "tasks", "llm", "envs.dialogue", "envs.transcript")
+BOTTOM = (
+    *("errors", "files", "version", "stats", "tasks", "llm", "outcomes"),
+    *("envs.dialogue", "envs.transcript"),
+)
 LAYERS = (
     BOTTOM,
     ("episodes",),

@@ -525,6 +525,6 @@ def _told(judgement: Judgement, agent: str) -> Info:
         told["credits"] = {c.turn: c.mark for c in judgement.credits.get(agent, ())}
     if judgement.outcome is not None:
         told["outcome"] = judgement.outcome.model_dump()
-        told["true_goal"] = judgement.true_goals[agent]
-        told["normalised"] = judgement.normalised[agent]
+        told["true_goal"] = judgement.true_goals.get(agent)
+        told["normalised"] = judgement.normalised.get(agent)
     return told

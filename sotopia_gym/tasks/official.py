@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from sotopia_gym.errors import TaskError
 from sotopia_gym.files import write_whole
 from sotopia_gym.tasks.content import load_cast
+from sotopia_gym.tasks.pairing import pair
 from sotopia_gym.tasks.schema import (
     Character,
     Constraint,
@@ -169,7 +170,12 @@ def import_folder(
     else:
         cast = list(characters.values()) or [*load_cast("train"), *load_cast("heldout")]
         rng = random.Random(f"pairing-{seed}")
-        tasks = reader.collect(scenarios.items(), lambda entry: _pair(entry[1], cast, rng))
+        tasks = reader.collect(
+            scenarios.items(),
+            lambda entry: Task(
+                task_id=entry[0], scenario=entry[1], characters=pair(entry[1], cast, rng)
+            ),
+        )
     reader.raise_problems()
     if not tasks:
         raise TaskError(f"{folder} holds nothing that could be imported.")
@@ -438,20 +444,6 @@ def _task(
             ),
         ),
     )
-
-
-def _pair(scenario: Scenario, cast: Sequence[Character], rng: random.Random) -> Task:
-    chosen: list[Character] = []
-    for index, _ in enumerate(scenario.goals):
-        constraint = scenario.constraints[index]
-        left = [c for c in cast if c not in chosen]
-        fitting = [c for c in left if constraint.admits(c)]
-        if not fitting:  # a wanted occupation that nobody has must not cost the scenario
-            fitting = [c for c in left if constraint.admits_age(c)]
-        if not fitting:
-            raise TaskError(f"no character left for agent_{index} ({constraint})")
-        chosen.append(rng.choice(fitting))
-    return Task(task_id=scenario.scenario_id, scenario=scenario, characters=tuple(chosen))
 
 
 def _suite(name: str, tasks: Sequence[Task]) -> Suite:

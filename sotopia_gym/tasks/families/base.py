@@ -19,6 +19,7 @@ from sotopia_gym.envs.dialogue import Action, Event
 from sotopia_gym.envs.transcript import Utterance
 from sotopia_gym.errors import TaskError
 from sotopia_gym.tasks.background import Brief
+from sotopia_gym.tasks.pairing import plausible
 from sotopia_gym.tasks.schema import Character, RelationshipType, Task
 
 Spec = TypeVar("Spec", bound=BaseModel)
@@ -74,7 +75,7 @@ class Scoring:
     """What an outcome is worth, to each and to all.
 
     Attributes:
-        scores: Agent to :class:`Score`.
+        scores: Agent to :class:`Score`; without those for whom the ground truth is incomplete.
         surplus: Sum over the agents of the goal points above no agreement.
         pareto_optimal: Whether no possible outcome is better for one and worse for none.
     """
@@ -124,6 +125,11 @@ class Family(ABC):
     def check(self, task: Task) -> None:
         """Raise TaskError unless this family can score ``task``."""
 
+    def feasible(self, task: Task) -> bool:
+        """Whether some agreement is worse than none for nobody, and better for one."""
+        self.check(task)
+        return True
+
     @abstractmethod
     def read(self, task: Task, events: Sequence[Event]) -> Outcome:
         """What was agreed in a conversation of our own environment, by the family's rules.
@@ -154,18 +160,16 @@ class Family(ABC):
 
 
 def draw_characters(
-    cast: Sequence[Character], relationship: RelationshipType, rng: random.Random
-) -> tuple[Character, Character]:
-    """Two different characters who could be this close.
-
-    Couples are at most fifteen years apart, so that a romance is between peers.
-    """
+    cast: Sequence[Character],
+    relationship: RelationshipType,
+    rng: random.Random,
+    count: int = 2,
+) -> tuple[Character, ...]:
+    """So many different characters who could be this close."""
     while True:
-        one, other = rng.sample(list(cast), 2)
-        if relationship != RelationshipType.ROMANTIC:
-            return one, other
-        if one.age is not None and other.age is not None and abs(one.age - other.age) <= 15:
-            return one, other
+        drawn = tuple(rng.sample(list(cast), count))
+        if plausible(drawn, relationship):
+            return drawn
 
 
 def read_spec(task: Task, family: str, model: type[Spec]) -> Spec:
