@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sotopia_gym.agents.base import Agent
 from sotopia_gym.errors import UnknownIdError, did_you_mean
+
+if TYPE_CHECKING:
+    from sotopia_gym.llm.client import ClientOptions
 
 __all__ = ["Agent", "from_spec"]
 
 _SPECS: Final = ("scripted/NAME", "local/MODEL", "human", "MODEL@http://HOST:PORT/v1", "gpt-4o")
 
 
-def from_spec(spec: str | Agent) -> Agent:
+def from_spec(spec: str | Agent, options: ClientOptions | None = None) -> Agent:
     """The agent that ``spec`` names.
 
     Args:
@@ -26,6 +29,8 @@ def from_spec(spec: str | Agent) -> Agent:
 
             Language models may be given a prompt: ``"gpt-4o?prompt=sotopia"``
             (:data:`sotopia_gym.agents.prompts.PROMPTS`).
+
+        options: How language models behind an address are called.
 
     Raises:
         UnknownIdError: If no agent has this name.
@@ -44,10 +49,10 @@ def from_spec(spec: str | Agent) -> Agent:
 
         return scripted(name)
     model, _, prompt = spec.partition("?prompt=")
-    return _language_model(model, prompt)
+    return _language_model(model, prompt, options)
 
 
-def _language_model(model: str, prompt_name: str) -> Agent:
+def _language_model(model: str, prompt_name: str, options: ClientOptions | None) -> Agent:
     from sotopia_gym.agents.llm import LLMAgent
     from sotopia_gym.agents.prompts import PROMPTS
     from sotopia_gym.llm.spec import chat_model, is_chat_model
@@ -56,7 +61,7 @@ def _language_model(model: str, prompt_name: str) -> Agent:
         raise UnknownIdError(f"no prompt {prompt_name!r}. {did_you_mean(prompt_name, PROMPTS)}")
     if not is_chat_model(model):
         raise UnknownIdError(f"no agent {model!r}. {did_you_mean(model, _SPECS)}")
-    chat = chat_model(model)
+    chat = chat_model(model, options)
     if model.startswith("local/"):
         # What the smallest models can do, and what keeps them from rambling.
         agent = LLMAgent(

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 from gymnasium import spaces
 from pettingzoo import AECEnv
 
-from sotopia_gym.envs.parallel import Info, Observation, SocialEnv, StepResult
+from sotopia_gym.envs.parallel import Info, SocialEnv, StepResult
+from sotopia_gym.envs.session import Observation
 from sotopia_gym.errors import EpisodeStateError
 
 

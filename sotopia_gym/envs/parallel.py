@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -13,35 +12,17 @@ from gymnasium.utils import seeding
 from pettingzoo import ParallelEnv
 
 from sotopia_gym import judges
-from sotopia_gym.envs import transcript
-from sotopia_gym.envs.dialogue import ACTION_TYPES, Action, Dialogue, Event, TurnOrder, check_rules
+from sotopia_gym.envs.dialogue import Action, Event, TurnOrder, check_rules
 from sotopia_gym.envs.render import Renderer, check_render_mode
-from sotopia_gym.envs.spaces import (
-    MAX_BACKGROUND_LENGTH,
-    MAX_DIALOGUE_LENGTH,
-    MAX_TURNS,
-    action_space,
-    observation_space,
-    to_action,
-)
-from sotopia_gym.envs.view import DialogueView
+from sotopia_gym.envs.session import Observation, Session
+from sotopia_gym.envs.spaces import MAX_TURNS, action_space, observation_space
 from sotopia_gym.episodes.schema import Episode, Judgement
-from sotopia_gym.errors import (
-    ActionError,
-    ConfigError,
-    EpisodeStateError,
-    JudgeError,
-    ModelError,
-    TaskError,
-)
+from sotopia_gym.errors import ConfigError, EpisodeStateError, JudgeError, ModelError
 from sotopia_gym.judges import Judge
 from sotopia_gym.judges.reward import Reward, to_function
-from sotopia_gym.tasks.background import background
 from sotopia_gym.tasks.schema import Suite, Task
 from sotopia_gym.tasks.suites import load_suite
-from sotopia_gym.version import __version__
 
-Observation = dict[str, Any]
 Info = dict[str, Any]
 StepResult = tuple[
     dict[str, Observation], dict[str, float], dict[str, bool], dict[str, bool], dict[str, Info]
@@ -135,7 +116,7 @@ class SocialEnv(ParallelEnv[str, Observation, Any]):
         self.observation_spaces = {a: observation_space(count) for a in self.possible_agents}
         self.action_spaces = {a: action_space(count) for a in self.possible_agents}
         self._rng: np.random.Generator | None = None
-        self._dialogue: Dialogue | None = None
+        self._session: Session | None = None
         self._episode: Episode | None = None
         self._renderer = Renderer()
 
@@ -183,28 +164,16 @@ class SocialEnv(ParallelEnv[str, Observation, Any]):
             self._rng, _ = seeding.np_random(seed)
         if task is None:
             task = self.suite.tasks[int(self._rng.integers(len(self.suite)))]
-        self._task = task
-        self._seed = int(self._rng.integers(2**53))
-        backgrounds = {a: background(task, a, max_turns=self.max_turns) for a in task.agents}
-        for agent, text in backgrounds.items():
-            if len(text) > MAX_BACKGROUND_LENGTH:
-                raise TaskError(
-                    f"task {task.task_id}: the background of {agent} has {len(text)} characters, "
-                    f"at most {MAX_BACKGROUND_LENGTH} fit an observation."
-                )
-        self._backgrounds = backgrounds
-        self.agents = list(self.possible_agents)
-        self._dialogue = Dialogue(
-            self.agents,
+        self._session = Session(
+            task,
+            seed=int(self._rng.integers(2**53)),
+            rng=self._rng,
             turn_order=self.turn_order,
             max_turns=self.max_turns,
             max_silent_turns=self.max_silent_turns,
-            rng=self._rng,
         )
-        limit = MAX_DIALOGUE_LENGTH * len(self.agents)
-        self._views = {agent: DialogueView(limit) for agent in self.agents}
+        self.agents = list(self.possible_agents)
         self._episode = None
-        self._coerced: dict[str, str] = {}
         if self.render_mode is not None:
             self._renderer.start(task, self.max_turns)
             if self.render_mode == "human":
@@ -271,7 +240,7 @@ class SocialEnv(ParallelEnv[str, Observation, Any]):
                 "this environment was made without a render mode; pass render_mode='ansi' or "
                 "'human' to make()."
             )
-        if self._dialogue is None:
+        if self._session is None:
             raise EpisodeStateError("nothing to render: call reset() first.")
         if self.render_mode == "ansi":
             return self._renderer.text()
@@ -288,7 +257,7 @@ class SocialEnv(ParallelEnv[str, Observation, Any]):
     @property
     def acting(self) -> tuple[str, ...]:
         """The agents that may act in the coming turn, in order; empty if no episode runs."""
-        return () if self._dialogue is None else self._dialogue.acting
+        return () if self._session is None else self._session.dialogue.acting
 
     @property
     def task(self) -> Task:
@@ -297,9 +266,7 @@ class SocialEnv(ParallelEnv[str, Observation, Any]):
         Raises:
             EpisodeStateError: If the environment was never reset.
         """
-        if self._dialogue is None:
-            raise EpisodeStateError("no task is being played: call reset() first.")
-        return self._task
+        return self._running().task
 
     @property
     def episode(self) -> Episode:
@@ -314,15 +281,7 @@ class SocialEnv(ParallelEnv[str, Observation, Any]):
 
     def observe(self, agent: str) -> Observation:
         """What ``agent`` perceives now: a new observation of equal content at every call."""
-        dialogue, view = self._running(), self._views[agent]
-        return {
-            "background": self._backgrounds[agent],
-            "dialogue": view.text,
-            "last_turn": view.last_turn,
-            "turn": dialogue.turn,
-            "your_turn": int(agent in dialogue.acting),
-            "allowed_actions": (_ALL if agent in dialogue.acting else _NONE_ONLY).copy(),
-        }
+        return self._running().observe(agent)
 
     def parse_actions(self, actions: Mapping[str, Any]) -> dict[str, Action]:
         """Read the actions of some agents, without playing them.
@@ -330,21 +289,7 @@ class SocialEnv(ParallelEnv[str, Observation, Any]):
         Raises:
             ActionError: If one is not an action, or an agent is unknown.
         """
-        if not isinstance(actions, Mapping):
-            raise ActionError(f"expected a dict of agent to action, got {type(actions).__name__}.")
-        unknown = [str(agent) for agent in actions if agent not in self.possible_agents]
-        if unknown:
-            raise ActionError(
-                f"no agent {', '.join(unknown)} here; the agents are "
-                f"{', '.join(self.possible_agents)}."
-            )
-        parsed = {}
-        for agent, raw in actions.items():
-            try:
-                parsed[agent] = self._addressed(to_action(raw, self.possible_agents))
-            except ActionError as error:
-                raise ActionError(f"{agent}: {error}") from None
-        return parsed
+        return self._running().read(actions)
 
     # --- inside -------------------------------------------------------------------------
 
@@ -353,61 +298,31 @@ class SocialEnv(ParallelEnv[str, Observation, Any]):
         if self.max_turns > MAX_TURNS:
             raise ConfigError(f"max_turns must be at most {MAX_TURNS}, got {self.max_turns}.")
 
-    def _addressed(self, action: Action) -> Action:
-        """``action`` with characters' names in ``to`` replaced by the agents that play them."""
-        if not action.to or self._dialogue is None:
-            return action
-        roles = {name: role for role, name in self._task.names.items()}
-        return dataclasses.replace(action, to=tuple(roles.get(to, to) for to in action.to))
-
-    def _running(self) -> Dialogue:
-        if self._dialogue is None:
+    def _running(self) -> Session:
+        if self._session is None:
             raise EpisodeStateError("no episode is running: call reset() first.")
-        return self._dialogue
+        return self._session
 
     def _advance(self, actions: Mapping[str, Any]) -> Episode | None:
         """Play one turn; the unscored episode if that ended it."""
-        dialogue = self._running()
-        if dialogue.ending is not None:
+        session = self._running()
+        if session.dialogue.ending is not None:
             what = (
                 "the episode has ended unscored: call rejudge(), or reset() for the next one."
                 if self.agents
                 else "the episode has ended: call reset() first."
             )
             raise EpisodeStateError(what)
-        parsed = self.parse_actions(actions)
-        acting, present = dialogue.acting, dialogue.present
-        events = dialogue.step(parsed)
-        coerced = {
-            agent: "it was not this agent's turn"
-            for agent, action in parsed.items()
-            if agent not in acting and action.action_type != "none"
-        }
-        coerced.update((event.agent, event.note) for event in events if event.note is not None)
-        self._coerced = coerced
-        lines = [transcript.line(event, self._task.names) for event in events]
-        for agent in present:
-            self._views[agent].add(
-                [n for n, e in zip(lines, events, strict=True) if e.visible_to(agent)]
-            )
+        events = session.advance(actions)
         if self.render_mode is not None:
             self._render_turn(events)
-        if dialogue.ending is None:
+        if session.dialogue.ending is None:
             return None
-        self._episode = Episode(
-            library_version=__version__,
-            task=self._task,
-            turn_order=dialogue.turn_order,
-            max_turns=dialogue.max_turns,
-            max_silent_turns=dialogue.max_silent_turns,
-            seed=self._seed,
-            events=tuple(dialogue.events),
-            ending=dialogue.ending,
-        )
+        self._episode = session.episode()
         return self._episode
 
     def _render_turn(self, events: Sequence[Event]) -> None:
-        self._renderer.add(events, self._running().ending)
+        self._renderer.add(events, self._running().dialogue.ending)
         if self.render_mode == "human":
             self.render()
 
@@ -455,7 +370,7 @@ class SocialEnv(ParallelEnv[str, Observation, Any]):
         return self._result(judgement, rewards)
 
     def _result(self, judgement: Judgement | None, scored: dict[str, float]) -> StepResult:
-        ending = self._running().ending
+        ending = self._running().dialogue.ending
         agents = self.agents
         rewards = dict.fromkeys(agents, 0.0) | scored
         infos = self._infos()
@@ -480,23 +395,19 @@ class SocialEnv(ParallelEnv[str, Observation, Any]):
         return {agent: self.observe(agent) for agent in self.agents}
 
     def _infos(self) -> dict[str, Info]:
+        session = self._running()
         status = "unjudged" if self.judge is None else "pending"
         return {
             agent: {
-                "task_id": self._task.task_id,
-                "episode_seed": self._seed,
+                "task_id": session.task.task_id,
+                "episode_seed": session.seed,
                 "judge": self.judge_name,
                 "judgement": status,
-                "coerced": self._coerced.get(agent),
-                "dialogue_cut": self._views[agent].turns_cut,
+                "coerced": session.coerced.get(agent),
+                "dialogue_cut": session.views[agent].turns_cut,
             }
             for agent in self.agents
         }
-
-
-_ALL = np.ones(len(ACTION_TYPES), dtype=np.int8)
-_NONE_ONLY = np.zeros(len(ACTION_TYPES), dtype=np.int8)
-_NONE_ONLY[ACTION_TYPES.index("none")] = 1
 
 
 def _given(judgement: Judgement | None, judge: Judge) -> Judgement:

@@ -10,7 +10,8 @@ import gymnasium
 from sotopia_gym import agents
 from sotopia_gym.agents.base import Agent, derive_seed
 from sotopia_gym.envs.dialogue import NOTHING
-from sotopia_gym.envs.parallel import Info, Observation, SocialEnv, StepResult
+from sotopia_gym.envs.parallel import Info, SocialEnv, StepResult
+from sotopia_gym.envs.session import Observation
 from sotopia_gym.envs.spaces import action_space, observation_space
 from sotopia_gym.errors import ConfigError, EpisodeStateError, UnknownIdError, did_you_mean
 

@@ -7,7 +7,7 @@ import math
 from functools import cached_property
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from sotopia_gym.envs.dialogue import Ending, Event, TurnOrder
 from sotopia_gym.episodes.dimensions import DIMENSIONS
@@ -144,6 +144,38 @@ class Judgement(_Model):
         return math.fsum(scores[dimension].score for dimension in DIMENSIONS) / len(DIMENSIONS)
 
 
+class TurnTokens(_Model):
+    """The token ids of one turn of a policy, exactly as they were read and sampled.
+
+    Text is not a bijection of ids: whoever trains on an episode must not tokenise it again.
+
+    Attributes:
+        turn: The turn.
+        shared: How many of the prompt's first ids are the first ids of the turn before, its prompt
+            and what was sampled taken together; 0 in the first turn.
+        prompt: The ids of the prompt after those.
+        sampled: The ids that the policy produced, its end-of-sequence token included if it
+            produced one.
+        logprobs: Natural log-probability of each sampled id under the distribution that it was
+            sampled from, as many as ``sampled``.
+    """
+
+    turn: int
+    shared: int = Field(default=0, ge=0)
+    prompt: tuple[int, ...]
+    sampled: tuple[int, ...]
+    logprobs: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _as_many(self) -> TurnTokens:
+        if len(self.sampled) != len(self.logprobs):
+            raise ValueError(
+                f"turn {self.turn} has {len(self.sampled)} sampled ids but "
+                f"{len(self.logprobs)} log-probabilities"
+            )
+        return self
+
+
 class Source(_Model):
     """Where an imported episode comes from.
 
@@ -177,13 +209,22 @@ class Episode(_Model):
         seed: Seed of the episode, from which the players' seeds derive; None if unknown.
         agents: Agent to the spec of who played it, e.g. ``"scripted/fair"``; where the players
             are not known to the environment this is empty.
+        key: What the rollout that played it knows it by; equal for equal task, players, prompts,
+            rules, seed and repetition. Empty if it was not played by a rollout.
+        focal: The agent that the rollout was about; None if it was about all.
+        repetition: How often the same was played before in the rollout.
         events: Everything that happened, oldest first.
-        ending: Why it ended; "unknown" only for imported episodes.
+        ending: Why it ended. "failed": a player broke it off, and ``error`` says why;
+            "interrupted": the rollout was stopped. Such an episode is no result. "unknown" only
+            for imported episodes.
+        error: Why it failed; None if it did not.
         judgements: What judges said of it, oldest first; empty if unjudged.
         usage: Agent to what playing it cost, where that is known.
         models: Agent to the models that played it, with their fingerprints, as their servers name
             them.
         prompts: Agent to the version and hash of the prompt it was played with, if it had one.
+        tokens: Agent to what it read and sampled in each turn, for players that are policies.
+        seconds: How long playing and judging it took; None if unknown.
         source: Where it was imported from; None if it was played here.
         extra: Whatever else the maker of the episode wants to keep, as JSON.
     """
@@ -196,12 +237,18 @@ class Episode(_Model):
     max_silent_turns: int | None = None
     seed: int | None = None
     agents: dict[str, str] = {}
+    key: str = ""
+    focal: str | None = None
+    repetition: int = 0
     events: tuple[Event, ...]
-    ending: Ending | Literal["unknown"]
+    ending: Ending | Literal["failed", "interrupted", "unknown"]
+    error: str | None = None
     judgements: tuple[Judgement, ...] = ()
     usage: dict[str, Usage] = {}
     models: dict[str, tuple[str, ...]] = {}
     prompts: dict[str, str] = {}
+    tokens: dict[str, tuple[TurnTokens, ...]] = {}
+    seconds: float | None = None
     source: Source | None = None
     extra: dict[str, Any] = Field(default_factory=dict)
 
@@ -224,6 +271,11 @@ class Episode(_Model):
             },
         )
         return hashlib.sha256(canonical_json(played).encode()).hexdigest()[:24]
+
+    @property
+    def complete(self) -> bool:
+        """Whether it was played to its end."""
+        return self.ending not in ("failed", "interrupted")
 
     @property
     def has_transcript(self) -> bool:

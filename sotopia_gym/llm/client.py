@@ -438,6 +438,8 @@ class ChatClient(ChatModel):
 
     async def on_network(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the network's loop, and cancel it if the caller is cancelled."""
+        if network().loop.is_running_here():
+            return await coroutine
         return await asyncio.wrap_future(network().loop.submit(coroutine))
 
     async def _complete(self, request: ChatRequest) -> Completion:

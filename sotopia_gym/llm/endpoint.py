@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cache
-from threading import Event, Lock, Thread
+from threading import Event, Lock, Thread, get_ident
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 if TYPE_CHECKING:
@@ -47,6 +47,10 @@ class LoopThread:
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
         """Start a coroutine; cancelling the future cancels it."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    def is_running_here(self) -> bool:
+        """Whether the caller is on this loop."""
+        return get_ident() == self._thread.ident
 
     def stop(self) -> None:
         """Cancel what still runs, then end the thread."""

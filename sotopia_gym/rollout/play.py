@@ -10,6 +10,7 @@ from sotopia_gym.agents.base import Agent, derive_seed
 from sotopia_gym.envs.parallel import SocialEnv
 from sotopia_gym.episodes.schema import Episode
 from sotopia_gym.errors import ConfigError, JudgeError
+from sotopia_gym.rollout.record import by_whom
 
 
 def play(
@@ -62,19 +63,4 @@ def _played(
         if error.episode is None:
             raise
         episode = error.episode
-    return episode.model_copy(
-        update={
-            "agents": {role: player.name for role, player in players.items()},
-            "usage": {
-                role: used
-                for role, player in players.items()
-                if (used := player.usage()) is not None
-            },
-            "models": {
-                role: models for role, player in players.items() if (models := player.models())
-            },
-            "prompts": {
-                role: prompt for role, player in players.items() if (prompt := player.prompt())
-            },
-        }
-    )
+    return episode.model_copy(update=by_whom(players))
