@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from sotopia_gym.episodes.schema import Episode as Episode
     from sotopia_gym.episodes.schema import Judgement as Judgement
     from sotopia_gym.judges.base import Judge as Judge
+    from sotopia_gym.rollout.engine import Rollout as Rollout
+    from sotopia_gym.rollout.jobs import Rules as Rules
     from sotopia_gym.rollout.play import play as play
     from sotopia_gym.tasks.families.base import Outcome as Outcome
     from sotopia_gym.tasks.schema import Character as Character
@@ -42,6 +44,8 @@ _LAZY = {
     "Judge": "judges.base",
     "Judgement": "episodes.schema",
     "Outcome": "tasks.families.base",
+    "Rollout": "rollout.engine",
+    "Rules": "rollout.jobs",
     "Scenario": "tasks.schema",
     "SocialAECEnv": "envs.aec",
     "SocialEnv": "envs.parallel",
@@ -63,6 +67,8 @@ __all__ = [
     "Judge",
     "Judgement",
     "Outcome",
+    "Rollout",
+    "Rules",
     "Scenario",
     "SocialAECEnv",
     "SocialEnv",

@@ -12,11 +12,17 @@ from sotopia_gym.envs.dialogue import NOTHING, Action
 from sotopia_gym.errors import TaskError, UnknownIdError, did_you_mean
 from sotopia_gym.tasks.background import read_background
 from sotopia_gym.tasks.families import TEMPERAMENTS, families
-from sotopia_gym.tasks.families.base import Script, Temperament
+from sotopia_gym.tasks.families.base import Script, Split, Temperament
 
 _CONTROLS: Final = ("silent", "accepting", "random")
 SCRIPTED: Final = (*TEMPERAMENTS, *_CONTROLS)
 """Names of the scripted agents: a temperament, or a control that ignores the task."""
+
+PARTNERS: Final[dict[Split, tuple[str, ...]]] = {
+    "train": ("scripted/fair", "scripted/generous", "scripted/firm"),
+    "heldout": ("scripted/stubborn", "scripted/expert"),
+}
+"""Populations of partners: those to learn with, and those that a learner is to meet only later."""
 
 
 def scripted(name: str) -> Agent:

@@ -55,6 +55,56 @@ def show(
     typer.echo(task.model_dump_json(indent=2, exclude_defaults=True))
 
 
+@app.command("ground-truth")
+def ground_truth(
+    suite: Annotated[str, typer.Argument(help="A suite.")] = "sotopia-all",
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, one scenario a line.")] = False,
+) -> None:
+    """List what each scenario of a suite states as its ground truth, or why it has none."""
+    import json
+
+    from sotopia_gym.tasks.ground_truth import derive
+    from sotopia_gym.tasks.suites import load_suite
+
+    scenarios = {task.scenario.scenario_id: task.scenario for task in load_suite(suite)}
+    stated = 0
+    for scenario in sorted(scenarios.values(), key=lambda s: (s.source, s.scenario_id)):
+        derived = derive(scenario)
+        outcome = derived.scenario.outcome
+        stated += outcome is not None
+        told = None if outcome is None else outcome.model_dump(mode="json", exclude_none=True)
+        if as_json:
+            typer.echo(
+                json.dumps(
+                    {
+                        "scenario": scenario.scenario_id,
+                        "source": scenario.source,
+                        "outcome": told,
+                        "missing": derived.missing,
+                    }
+                )
+            )
+            continue
+        typer.echo(f"{scenario.scenario_id}  {scenario.source}  {scenario.codename}")
+        typer.echo(f"    {json.dumps(told) if told else f'not derivable: {derived.missing}'}")
+    if not as_json:
+        typer.echo(f"{stated} of {len(scenarios)} scenarios state their ground truth")
+
+
+@app.command()
+def build(
+    family: Annotated[str, typer.Argument(help="A family of tasks with ground truth.")],
+    out: Annotated[Path, typer.Option(help="The suite file to write, ending in .json.")],
+    count: Annotated[int, typer.Option(min=1, help="How many tasks.")] = 100,
+    split: Annotated[str, typer.Option(help="train or heldout.")] = "train",
+    first: Annotated[int, typer.Option(min=0, help="Number of the first task.")] = 0,
+) -> None:
+    """Make a suite of one family's tasks."""
+    from sotopia_gym.tasks.suites import build_family, save_suite
+
+    typer.echo(save_suite(build_family(family, split, range(first, first + count)), out))
+
+
 @app.command("import")
 def import_folder(
     folder: Annotated[Path, typer.Argument(help="A folder with files of SOTOPIA's format.")],

@@ -20,6 +20,7 @@ from sotopia_gym.episodes.schema import Episode, Judgement
 from sotopia_gym.errors import ConfigError, EpisodeStateError, JudgeError, ModelError
 from sotopia_gym.judges import Judge
 from sotopia_gym.judges.reward import Reward, to_function
+from sotopia_gym.tasks.sampling import Sampler, UniformSampler
 from sotopia_gym.tasks.schema import Suite, Task
 from sotopia_gym.tasks.suites import load_suite
 
@@ -62,6 +63,8 @@ class SocialEnv(ParallelEnv[str, Observation, Any]):
     Args:
         suite: A suite or the name of one. All its tasks must have the same number of agents.
         split: Play only this split of the suite, e.g. ``"train"``.
+        sampler: Draws the task of an episode, and hears how it went; by default all tasks of the
+            suite are equally likely.
         judge: Who scores: see :func:`sotopia_gym.judges.from_spec`. ``"none"`` plays unjudged,
             with rewards of 0.0 that mean nothing.
         reward: What the reward is: a dimension (by default ``"goal"``, 0 to 10), weights of
@@ -88,6 +91,7 @@ class SocialEnv(ParallelEnv[str, Observation, Any]):
         suite: str | Suite = "starter",
         *,
         split: str | None = None,
+        sampler: Sampler | None = None,
         judge: str | Judge | None = "auto",
         reward: Reward = "goal",
         turn_order: TurnOrder = "round-robin",
@@ -99,6 +103,7 @@ class SocialEnv(ParallelEnv[str, Observation, Any]):
         self.suite = load_suite(suite) if isinstance(suite, str) else suite
         if split is not None:
             self.suite = self.suite.split(split)
+        self._sampler = sampler or UniformSampler(self.suite)
         self.turn_order = turn_order
         self.max_turns = max_turns if max_cycles is None else max_cycles
         self.max_silent_turns = max_silent_turns
@@ -163,7 +168,7 @@ class SocialEnv(ParallelEnv[str, Observation, Any]):
         if seed is not None or self._rng is None:
             self._rng, _ = seeding.np_random(seed)
         if task is None:
-            task = self.suite.tasks[int(self._rng.integers(len(self.suite)))]
+            task = self._sampler.draw(self._rng)
         self._session = Session(
             task,
             seed=int(self._rng.integers(2**53)),
@@ -367,6 +372,8 @@ class SocialEnv(ParallelEnv[str, Observation, Any]):
                 episode.with_judgement(judgement),
             )
         self._episode = episode.with_judgement(judgement)
+        if (success := judgement.success) is not None:
+            self._sampler.update(episode.task, success)
         return self._result(judgement, rewards)
 
     def _result(self, judgement: Judgement | None, scored: dict[str, float]) -> StepResult:

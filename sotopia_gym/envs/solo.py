@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, SupportsFloat
 
 import gymnasium
@@ -14,6 +14,8 @@ from sotopia_gym.envs.parallel import Info, SocialEnv, StepResult
 from sotopia_gym.envs.session import Observation
 from sotopia_gym.envs.spaces import action_space, observation_space
 from sotopia_gym.errors import ConfigError, EpisodeStateError, UnknownIdError, did_you_mean
+
+Partner = str | Agent | Sequence[str | Agent]
 
 
 class SoloEnv(gymnasium.Env[Observation, Any]):
@@ -28,7 +30,8 @@ class SoloEnv(gymnasium.Env[Observation, Any]):
     Args:
         role: The learner's role, e.g. ``"agent_0"``, or ``"random"`` to draw one an episode.
         partner: Who plays the other roles: an agent, the spec of one such as
-            ``"scripted/fair"``, or a dict of role to either.
+            ``"scripted/fair"``, a list of those, of which one is drawn for each role and episode
+            (infos say who under ``partners``), or a dict of role to any of these.
         env: The environment to play in; by default a new one.
         **kwargs: What :class:`~sotopia_gym.envs.parallel.SocialEnv` takes, for a new one.
     """
@@ -39,7 +42,7 @@ class SoloEnv(gymnasium.Env[Observation, Any]):
         self,
         *,
         role: str = "random",
-        partner: str | Agent | Mapping[str, str | Agent] = "scripted/fair",
+        partner: Partner | Mapping[str, Partner] = "scripted/fair",
         env: SocialEnv | None = None,
         **kwargs: Any,
     ) -> None:
@@ -54,7 +57,8 @@ class SoloEnv(gymnasium.Env[Observation, Any]):
         unknown = [r for r in by_role if r not in roles]
         if unknown:
             raise UnknownIdError(f"no role {unknown[0]!r}. {did_you_mean(unknown[0], roles)}")
-        self._partners = {r: agents.from_spec(spec) for r, spec in by_role.items()}
+        self._populations = {r: _population(given) for r, given in by_role.items()}
+        self._partners: dict[str, Agent] = {}
         self.render_mode = self.env.render_mode
         self.observation_space = observation_space(len(roles))
         self.action_space = action_space(len(roles))
@@ -83,11 +87,14 @@ class SoloEnv(gymnasium.Env[Observation, Any]):
             raise UnknownIdError(f"no role {role!r}. {did_you_mean(str(role), roles)}")
         self.role = role or roles[int(self.np_random.integers(len(roles)))]
         partners = [r for r in roles if r != self.role]
-        missing = [r for r in partners if r not in self._partners]
+        missing = [r for r in partners if r not in self._populations]
         if missing:
             raise UnknownIdError(f"no partner was given for {', '.join(missing)}.")
         observations, infos = self.env.reset(seed, options)
         for partner in partners:
+            population = self._populations[partner]
+            drawn = population[int(self.np_random.integers(len(population)))]
+            self._partners[partner] = drawn.fork()
             episode_seed = infos[partner]["episode_seed"]
             self._partners[partner].reset(seed=derive_seed(episode_seed, partner))
         self._last, self._over = (observations, infos), None
@@ -122,8 +129,9 @@ class SoloEnv(gymnasium.Env[Observation, Any]):
     def close(self) -> None:
         """Close the environment and the partners; may be called twice."""
         self.env.close()
-        for partner in self._partners.values():
-            partner.close()
+        for population in self._populations.values():
+            for partner in population:
+                partner.close()
 
     def _play_partners(self) -> None:
         while self._over is None and self.role not in self.env.acting:
@@ -156,4 +164,12 @@ class SoloEnv(gymnasium.Env[Observation, Any]):
 
     def _told(self) -> tuple[Observation, Info]:
         observations, infos = self._state()
-        return observations[self.role], infos[self.role] | {"role": self.role}
+        partners = {r: p.name for r, p in self._partners.items() if r != self.role}
+        return observations[self.role], infos[self.role] | {"role": self.role, "partners": partners}
+
+
+def _population(given: Partner) -> list[Agent]:
+    listed = [given] if isinstance(given, str | Agent) else list(given)
+    if not listed:
+        raise ConfigError("there must be at least one partner to draw from.")
+    return [agents.from_spec(spec) for spec in listed]

@@ -136,6 +136,14 @@ class Judgement(_Model):
         score = self.scores.get(agent, {}).get("goal")
         return None if score is None else score.score
 
+    @property
+    def success(self) -> float | None:
+        """How well it went for all together: mean normalised goal, else mean goal over 10."""
+        if self.normalised:
+            return math.fsum(self.normalised.values()) / len(self.normalised)
+        goals = [scores["goal"].score for scores in self.scores.values() if "goal" in scores]
+        return math.fsum(goals) / len(goals) / 10 if goals else None
+
     def overall(self, agent: str) -> float | None:
         """The plain mean of the seven dimensions' scores; None unless all seven are there."""
         scores = self.scores.get(agent, {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
@@ -80,6 +81,28 @@ def save_suite(suite: Suite, path: Path | None = None) -> Path:
     path = path or suites_folder() / f"{suite.name}.json"
     write_whole(path, [_dump(suite)])
     return path
+
+
+def build_family(name: str, split: str, seeds: Iterable[int]) -> Suite:
+    """A suite of tasks of one family.
+
+    Args:
+        name: The family.
+        split: ``"train"`` or ``"heldout"``.
+        seeds: Numbers of the tasks.
+
+    Raises:
+        UnknownIdError: If there is no such family or split.
+    """
+    family = get_family(name)
+    chosen = next((known for known in SPLITS if known == split), None)
+    if chosen is None:
+        raise UnknownIdError(f"no split {split!r}. {did_you_mean(split, SPLITS)}")
+    return Suite(
+        name=f"{name}-{split}",
+        version=family.version,
+        tasks=tuple(family.generate(seed, chosen) for seed in seeds),
+    )
 
 
 def build_starter() -> Suite:
