@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from sotopia_gym.errors import JournalError
 
 HOME_VARIABLE = "SOTOPIA_GYM_HOME"
 """Environment variable that puts everything below one folder of the user's choice."""
@@ -52,3 +56,80 @@ def write_whole(path: Path, chunks: Iterable[bytes]) -> None:
     except BaseException:
         Path(name).unlink()
         raise
+
+
+@contextmanager
+def appending(
+    path: Path, *, fsync: float = 0.0, patience: float = 0.0
+) -> Iterator[Callable[[bytes], None]]:
+    """Keep a file of lines for oneself, and append whole lines to it.
+
+    A line that a killed process left unfinished is dropped first.
+
+    Args:
+        path: The file; it and its folder are made if need be.
+        fsync: Most seconds for which a line may be in the operating system's memory only.
+        patience: Seconds to wait for another writer to end.
+
+    Yields:
+        A function that appends a line, given without its end.
+
+    Raises:
+        JournalError: If another process is writing.
+    """
+    from filelock import FileLock, Timeout
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire(timeout=patience)
+    except Timeout:
+        raise JournalError(
+            f"{path} is being written by another process. Wait for it to end, or write to another "
+            "file."
+        ) from None
+    try:
+        with path.open("ab") as file:
+            _drop_torn_tail(path)
+            synced = time.monotonic()
+
+            def write(line: bytes) -> None:
+                nonlocal synced
+                file.write(line + b"\n")
+                file.flush()
+                if time.monotonic() - synced >= fsync:
+                    os.fsync(file.fileno())
+                    synced = time.monotonic()
+
+            try:
+                yield write
+            finally:
+                os.fsync(file.fileno())
+    finally:
+        lock.release()
+
+
+def whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file with their numbers, but for an unfinished last; none if there is none."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line.endswith(b"\n"):
+                yield number, line
+
+
+def _drop_torn_tail(path: Path) -> None:
+    """Cut the file back to its last whole line."""
+    with path.open("rb+") as file:
+        end = position = file.seek(0, os.SEEK_END)
+        while position > 0:
+            start = max(0, position - 65_536)
+            file.seek(start)
+            newline = file.read(position - start).rfind(b"\n")
+            if newline >= 0:
+                position = start + newline + 1
+                break
+            position = start
+        if position != end:
+            file.truncate(position)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from sotopia_gym.episodes.schema import Episode
 from sotopia_gym.errors import JournalError
+from sotopia_gym.files import appending, whole_lines
 
 _PATIENCE = 10.0
 """Seconds that a single append waits for another writer."""
@@ -57,34 +55,8 @@ class Journal:
         Raises:
             JournalError: If another process is writing.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path.with_name(f".{self.path.name}.lock"))
-        try:
-            lock.acquire(timeout=patience)
-        except Timeout:
-            raise JournalError(
-                f"{self.path} is being written by another process. Wait for it, or write to "
-                "another file and put them together with: sotopia-gym episodes merge"
-            ) from None
-        try:
-            with self.path.open("ab") as file:
-                _drop_torn_tail(self.path)
-                synced = time.monotonic()
-
-                def write(episode: Episode) -> None:
-                    nonlocal synced
-                    file.write(episode.model_dump_json(exclude_defaults=True).encode() + b"\n")
-                    file.flush()
-                    if time.monotonic() - synced >= self.fsync:
-                        os.fsync(file.fileno())
-                        synced = time.monotonic()
-
-                try:
-                    yield write
-                finally:
-                    os.fsync(file.fileno())
-        finally:
-            lock.release()
+        with appending(self.path, fsync=self.fsync, patience=patience) as write:
+            yield lambda episode: write(episode.model_dump_json(exclude_defaults=True).encode())
 
     def __iter__(self) -> Iterator[Episode]:
         """The episodes, oldest first, read one at a time; none if there is no file.
@@ -92,31 +64,10 @@ class Journal:
         Raises:
             JournalError: If a whole line is not an episode; the message names the line.
         """
-        if not self.path.exists():
-            return
-        with self.path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if not line.endswith(b"\n"):
-                    return
-                try:
-                    yield Episode.model_validate_json(line)
-                except ValidationError as error:
-                    raise JournalError(
-                        f"{self.path}, line {number} is not an episode: {error}"
-                    ) from error
-
-
-def _drop_torn_tail(path: Path) -> None:
-    """Cut the file back to its last whole line."""
-    with path.open("rb+") as file:
-        end = position = file.seek(0, os.SEEK_END)
-        while position > 0:
-            start = max(0, position - 65_536)
-            file.seek(start)
-            newline = file.read(position - start).rfind(b"\n")
-            if newline >= 0:
-                position = start + newline + 1
-                break
-            position = start
-        if position != end:
-            file.truncate(position)
+        for number, line in whole_lines(self.path):
+            try:
+                yield Episode.model_validate_json(line)
+            except ValidationError as error:
+                raise JournalError(
+                    f"{self.path}, line {number} is not an episode: {error}"
+                ) from error

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from sotopia_gym.errors import TaskError
-from sotopia_gym.tasks.schema import Character, RelationshipType, Scenario
+from sotopia_gym.tasks.schema import Character, Constraint, RelationshipType, Scenario
 
 _MOST_YEARS_APART: Final = 15
+_TRIES: Final = 20
 
 
 def plausible(characters: Sequence[Character], relationship: RelationshipType) -> bool:
@@ -35,7 +36,8 @@ def pair(
         TaskError: If nobody is left for a role.
     """
     chosen: list[Character] = []
-    for index, constraint in enumerate(scenario.constraints):
+    anybody = (Constraint(),) * len(scenario.goals)
+    for index, constraint in enumerate(scenario.constraints or anybody):
         left = [c for c in cast if c not in chosen]
         close = [c for c in left if plausible((*chosen, c), scenario.relationship)]
         fitting = [c for c in close if constraint.admits(c)]
@@ -45,3 +47,23 @@ def pair(
             raise TaskError(f"no character left for agent_{index} ({constraint})")
         chosen.append(rng.choice(fitting))
     return tuple(chosen)
+
+
+def pairs(
+    scenario: Scenario, cast: Sequence[Character], rng: random.Random, count: int
+) -> tuple[tuple[Character, ...], ...]:
+    """So many different choices of :func:`pair`.
+
+    Raises:
+        TaskError: If there are not so many.
+    """
+    chosen: dict[tuple[str, ...], tuple[Character, ...]] = {}
+    for _ in range(_TRIES * count):
+        drawn = pair(scenario, cast, rng)
+        chosen.setdefault(tuple(character.character_id for character in drawn), drawn)
+        if len(chosen) == count:
+            return tuple(chosen.values())
+    raise TaskError(
+        f"scenario {scenario.scenario_id}: only {len(chosen)} of {count} pairs of characters fit; "
+        "ask less of them or give more characters."
+    )
