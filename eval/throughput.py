@@ -1,22 +1,57 @@
-"""What the environment itself costs: agents' and judges' time is not counted.
+"""What the library itself costs: the time of models is not counted.
 
     python -m eval.throughput env
 
 prints the median cost of a step at turn 4 and at turn 400, steps per second, and the memory of
 1,000 environments.
+
+    python -m eval.throughput rollout [--quick]
+
+plays episodes of 20 turns and one judgement against a local server that answers after 0, 20, 200
+and 1,000 ms, 1 to 256 at once, and compares with the ideal (requests that must follow one another
+times the latency) and with a bare loop of the same SDK that sends the same requests and does
+nothing else.
+
+    python -m eval.throughput memory
+
+prints what 2,000 concurrent scripted episodes take.
+
+    python -m eval.throughput embedded
+
+compares the tokens a second of the embedded model through the engine with those of a bare load
+generator on the same server in this process.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import gc
+import json
+import os
 import platform
 import resource
 import statistics
+import subprocess
+import sys
 import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any, ClassVar
+
+from openai import AsyncOpenAI
 
 import sotopia_gym
-from sotopia_gym import Action, SocialEnv
+from sotopia_gym import Action, Agent, SocialEnv
+from sotopia_gym.agents import from_spec
+from sotopia_gym.agents.llm import LLMAgent
+from sotopia_gym.files import write_whole
+from sotopia_gym.judges.llm import LLMJudge
+from sotopia_gym.llm.client import ChatClient, ChatRequest, ClientOptions
 
 WORDS = "I have thought about it and could meet you somewhere in the middle, if that helps you."
 MAX_TURNS = 420
@@ -77,12 +112,324 @@ def environment() -> None:
     print(f"memory of {ENVIRONMENTS:,} environments in mid-episode: {memory:.0f} MB")
 
 
+# --- the rollout engine ----------------------------------------------------------------------
+
+TURNS = 20
+REQUESTS = TURNS + 1
+LATENCIES = (0, 20, 200, 1000)
+CONCURRENCIES = (1, 16, 64, 256)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one loop did against the server.
+
+    Attributes:
+        episodes: Episodes, of :data:`REQUESTS` requests each.
+        seconds: Wall-clock time.
+        cpu: Milliseconds of processor time a request, of this process.
+    """
+
+    episodes: int
+    seconds: float
+    cpu: float
+
+    @property
+    def rate(self) -> float:
+        """Episodes a minute."""
+        return 60 * self.episodes / self.seconds
+
+
+@contextmanager
+def served(latency: int) -> Iterator[str]:
+    """The address of a server with this latency, in a process of its own."""
+    command = [sys.executable, "-m", "eval.latency_server", str(latency)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        yield f"http://127.0.0.1:{process.stdout.readline().strip()}/v1"
+        process.stdin.close()
+
+
+class Recorder(ChatClient):
+    """A client that keeps the bodies of its requests."""
+
+    bodies: ClassVar[list[dict[str, Any]]] = []
+
+    def body_of(self, request: ChatRequest) -> dict[str, Any]:
+        body = super().body_of(request)
+        self.bodies.append(body)
+        return body
+
+
+def timed(episodes: int, work: Callable[[], object]) -> Run:
+    """Run ``work`` and say what it took."""
+    cpu, start = time.process_time(), time.perf_counter()
+    work()
+    seconds = time.perf_counter() - start
+    spent = 1000 * (time.process_time() - cpu) / (episodes * REQUESTS)
+    return Run(episodes, seconds, spent)
+
+
+def through_engine(address: str, episodes: int, concurrency: int) -> Run:
+    """Play ``episodes`` episodes of :data:`TURNS` turns and a judgement."""
+    options = ClientOptions(max_concurrency=concurrency)
+    spec = f"latency@{address}"
+    task = sotopia_gym.load_suite("starter").tasks[0]
+
+    def work() -> None:
+        run = sotopia_gym.Rollout(
+            [task],
+            spec,
+            judge=spec,
+            repetitions=episodes,
+            concurrency=concurrency,
+            options=options,
+        )
+        for episode in run:
+            assert episode.judgement is not None
+            assert episode.judgement.scored, episode.judgement.error
+            assert len(episode.events) == TURNS
+
+    return timed(episodes, work)
+
+
+def through_sdk(address: str, bodies: list[dict[str, Any]], episodes: int, concurrency: int) -> Run:
+    """Send what ``episodes`` episodes send, one request after the other in each."""
+
+    async def work() -> None:
+        async with AsyncOpenAI(base_url=address, api_key="none", max_retries=0) as client:
+            waiting = iter(range(episodes))
+
+            async def play() -> None:
+                for _ in waiting:
+                    for body in bodies:
+                        await client.chat.completions.create(**body)
+
+            await asyncio.gather(*(play() for _ in range(concurrency)))
+
+    return timed(episodes, lambda: asyncio.run(work()))
+
+
+def requests_of_an_episode() -> list[dict[str, Any]]:
+    """The bodies of what one episode asks."""
+    with served(0) as address:
+        client = Recorder("latency", address, "none", own=True)
+        judge = LLMJudge(client)
+        task = sotopia_gym.load_suite("starter").tasks[0]
+        list(sotopia_gym.Rollout([task], LLMAgent(client), judge=judge))
+        client.close()
+    assert len(Recorder.bodies) == REQUESTS
+    return list(Recorder.bodies)
+
+
+def engine(quick: bool, out: Path) -> None:
+    """Measure the engine against the ideal and the bare loop, and print a table."""
+    bodies = requests_of_an_episode()
+    print("episodes a minute; shares of the ideal and of the bare loop; CPU ms a request")
+    print(
+        f"{'latency':>8} {'at once':>8} {'engine':>8} {'bare':>8} {'ideal':>8} "
+        f"{'of ideal':>9} {'of bare':>8} {'CPU':>6} {'bare':>6} {'ratio':>6}"
+    )
+    rows = []
+    for latency in (0, 200) if quick else LATENCIES:
+        for concurrency in (16, 64) if quick else CONCURRENCIES:
+            seconds = REQUESTS * latency / 1000
+            rounds = max(1, round(8 / seconds)) if seconds else 1
+            episodes = max(concurrency * rounds, 64 if latency == 0 else 1)
+            episodes = min(episodes, max(concurrency, 400))
+            with served(latency) as address:
+                through_sdk(address, bodies, concurrency, concurrency)  # warm connections, caches
+                bare = through_sdk(address, bodies, episodes, concurrency)
+                ours = through_engine(address, episodes, concurrency)
+            ideal = 60 * concurrency / seconds if seconds else float("inf")
+            row = {
+                "latency_ms": latency,
+                "concurrency": concurrency,
+                "episodes": episodes,
+                "engine": round(ours.rate, 1),
+                "bare": round(bare.rate, 1),
+                "of_ideal": round(ours.rate / ideal, 3),
+                "of_bare": round(ours.rate / bare.rate, 3),
+                "cpu_ms": round(ours.cpu, 2),
+                "bare_cpu_ms": round(bare.cpu, 2),
+                "cpu_ratio": round(ours.cpu / bare.cpu, 2),
+            }
+            rows.append(row)
+            print(
+                f"{latency:>5} ms {concurrency:>8} {ours.rate:>8.0f} {bare.rate:>8.0f} "
+                f"{ideal:>8.0f} {row['of_ideal']:>9.0%} {row['of_bare']:>8.0%} "
+                f"{ours.cpu:>6.2f} {bare.cpu:>6.2f} {row['cpu_ratio']:>6.2f}",
+                flush=True,
+            )
+    write_result(out, "rollout" + (" --quick" if quick else ""), {"rows": rows})
+
+
+def concurrent_memory() -> float:
+    """MB that 2,000 concurrent scripted episodes add to the imported library.
+
+    Every one is held in its middle until all are there.
+    """
+    gathered = asyncio.Event()
+    waiting = 0
+
+    class Waiting(Agent):
+        """Says what the script says, but waits in its third turn until all have come so far."""
+
+        name = "waiting"
+
+        def __init__(self) -> None:
+            self._script = from_spec("scripted/fair")
+
+        def fork(self) -> Waiting:
+            return Waiting()
+
+        def reset(self, *, seed: int) -> None:
+            self._script.reset(seed=seed)
+
+        def act(self, observation: Mapping[str, Any]) -> Action:
+            return self._script.act(observation)
+
+        async def aact(self, observation: Mapping[str, Any]) -> Action:
+            nonlocal waiting
+            if observation["turn"] in (4, 5):
+                waiting += 1
+                if waiting == EPISODES_AT_ONCE:
+                    gathered.set()
+                await gathered.wait()
+            return self.act(observation)
+
+    suite = sotopia_gym.load_suite("starter")
+    talkative = Words()
+    gc.collect()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    run = sotopia_gym.Rollout(
+        suite.tasks[:100],
+        Waiting(),
+        talkative,
+        judge="outcome",
+        roles="first",
+        repetitions=EPISODES_AT_ONCE // 100,
+        concurrency=EPISODES_AT_ONCE,
+    )
+    count = sum(1 for _ in run)
+    assert count == EPISODES_AT_ONCE
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+EPISODES_AT_ONCE = 2000
+
+
+class Words(Agent):
+    """Talks and never agrees, so that episodes reach their middle."""
+
+    name = "words"
+
+    def act(self, observation: Mapping[str, Any]) -> Action:
+        return Action("speak", WORDS)
+
+    async def aact(self, observation: Mapping[str, Any]) -> Action:
+        return self.act(observation)
+
+
+def memory() -> None:
+    """Measure and print what many concurrent episodes take."""
+    start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    added = concurrent_memory()
+    print(
+        f"{EPISODES_AT_ONCE:,} concurrent scripted episodes: {start + added:.0f} MB in all, "
+        f"{start:.0f} MB of them before the first one (at most 300 wanted)"
+    )
+
+
+# --- the embedded model ----------------------------------------------------------------------
+
+
+def embedded(episodes: int, out: Path) -> None:
+    """Compare the engine with a bare load generator on the same server in this process."""
+    from sotopia_gym.llm.embedded import load
+
+    server = load("smollm2-135m")
+    asked: list[dict[str, Any]] = []
+    direct = server.chat
+
+    def recorded(*arguments: Any, **settings: Any) -> Any:
+        asked.append({"arguments": arguments, "settings": settings})
+        return direct(*arguments, **settings)
+
+    def play() -> int:
+        tokens = 0
+        run = sotopia_gym.Rollout(
+            "starter",
+            "local/smollm2-135m",
+            ["scripted/fair", "scripted/firm"],
+            split="heldout",
+            judge="outcome",
+            roles="first",
+            rules=sotopia_gym.Rules(max_turns=8),
+            concurrency=8,
+        )
+        for number, episode in enumerate(run, start=1):
+            tokens += sum(used.completion_tokens for used in episode.usage.values())
+            if number == episodes:
+                break
+        return tokens
+
+    def bare() -> int:
+        with ThreadPoolExecutor(4) as pool:
+            made = pool.map(lambda r: direct(*r["arguments"], **r["settings"]), asked)
+            return sum(completion.completion_tokens for completion in made)
+
+    server.chat = recorded  # type: ignore[method-assign]
+    play()
+    server.chat = direct  # type: ignore[method-assign]
+    rates: dict[str, list[float]] = {"engine": [], "bare": []}
+    for _ in range(3):
+        for name, work in (("bare", bare), ("engine", play)):
+            start = time.perf_counter()
+            tokens = work()
+            rates[name].append(tokens / (time.perf_counter() - start))
+    mine, best = (statistics.median(rates[name]) for name in ("engine", "bare"))
+    print(
+        f"tokens a second: engine {mine:.1f}, bare load {best:.1f}, share {mine / best:.1%} "
+        "(at least 95 % wanted)"
+    )
+    result = {name: [round(rate, 1) for rate in found] for name, found in rates.items()}
+    write_result(out, "embedded", {"tokens_per_second": result, "share": round(mine / best, 3)})
+
+
+def write_result(out: Path, what: str, result: dict[str, Any]) -> None:
+    """Write a result with the command that made it."""
+    told = {
+        "command": f"python -m eval.throughput {what}",
+        "date": date.today().isoformat(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, "
+        f"python {platform.python_version()}",
+        **result,
+    }
+    write_whole(out, [json.dumps(told, indent=1).encode() + b"\n"])
+
+
 def main() -> None:
     """Run the measurement that the command line names."""
     parser = argparse.ArgumentParser(prog="python -m eval.throughput", description=__doc__)
-    parser.add_argument("what", choices=["env"])
-    parser.parse_args()
-    environment()
+    parser.add_argument("what", choices=["env", "rollout", "memory", "embedded"])
+    parser.add_argument("--quick", action="store_true", help="only four cells of the table")
+    parser.add_argument("--episodes", type=int, default=12, help="of the embedded model")
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    results = Path("eval/results")
+    match arguments.what:
+        case "env":
+            environment()
+        case "rollout":
+            engine(arguments.quick, arguments.out or results / "throughput.json")
+        case "memory":
+            memory()
+        case "embedded":
+            embedded(arguments.episodes, arguments.out or results / "throughput_smollm2-135m.json")
 
 
 if __name__ == "__main__":

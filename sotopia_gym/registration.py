@@ -127,6 +127,21 @@ register(
     suite="starter",
 )
 register(
+    "sotopia-families-v0",
+    description="Every family of tasks with ground truth for two characters (families).",
+    suite="families",
+)
+register(
+    "sotopia-plan-v0",
+    description="Three characters agree on a plan, with private side messages (plan-3).",
+    suite="plan-3",
+)
+register(
+    "sotopia-open-v0",
+    description="Open-ended social tasks of many kinds; needs a judge that reads (open).",
+    suite="open",
+)
+register(
     "sotopia-all-v0",
     description="All 90 scenarios and 450 tasks of SOTOPIA, once imported.",
     suite="sotopia-all",

@@ -63,6 +63,7 @@ def ground_truth(
     """List what each scenario of a suite states as its ground truth, or why it has none."""
     import json
 
+    from sotopia_gym.tasks.families.mutual_friend import MutualFriendSpec
     from sotopia_gym.tasks.ground_truth import derive
     from sotopia_gym.tasks.suites import load_suite
 
@@ -73,6 +74,10 @@ def ground_truth(
         outcome = derived.scenario.outcome
         stated += outcome is not None
         told = None if outcome is None else outcome.model_dump(mode="json", exclude_none=True)
+        if told and told["family"] == "mutual_friend" and not as_json:
+            known = MutualFriendSpec.model_validate(told)
+            lengths = {agent: len(friends) for agent, friends in known.knows.items()}
+            told = {"family": known.family, "friend": known.friend, "friends known": lengths}
         if as_json:
             typer.echo(
                 json.dumps(
@@ -103,6 +108,112 @@ def build(
     from sotopia_gym.tasks.suites import build_family, save_suite
 
     typer.echo(save_suite(build_family(family, split, range(first, first + count)), out))
+
+
+@app.command()
+def generate(
+    inspirations: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="Inspirational prompts.")
+    ],
+    out: Annotated[Path, typer.Option(help="The suite file to write, ending in .json.")],
+    model: Annotated[str, typer.Option(help="The chat model that writes.")] = "gpt-4o-2024-08-06",
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only so many prompts.")] = None,
+    examples: Annotated[str, typer.Option(help="Suite that the examples come from.")] = "open",
+    known: Annotated[
+        list[str] | None, typer.Option(help="Suite whose scenarios must not come again.")
+    ] = None,
+    pairs: Annotated[int, typer.Option(min=1, help="Pairs of characters for each.")] = 5,
+    attempts: Annotated[int, typer.Option(min=1, help="Tries for each prompt.")] = 2,
+    shots: Annotated[int, typer.Option(min=1, help="Examples in each prompt.")] = 2,
+    embed: Annotated[
+        str | None, typer.Option(help="Model of sentence-transformers, to compare meanings too.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    max_cost: Annotated[float | None, typer.Option(help="US dollars to spend at most.")] = None,
+) -> None:
+    """Have a language model write new tasks, and keep what is of use.
+
+    Every answer is kept beside the suite, in OUT.attempts.jsonl; started again, it goes on there.
+    Without --known, all suites on this machine are known.
+    """
+    import asyncio
+
+    from sotopia_gym.errors import ConfigError
+    from sotopia_gym.llm.client import ClientOptions
+    from sotopia_gym.llm.spec import chat_model
+    from sotopia_gym.tasks import generation
+    from sotopia_gym.tasks.similarity import sentence_embedder
+    from sotopia_gym.tasks.suites import list_suites, load_suite, save_suite
+
+    if out.suffix != ".json":
+        raise ConfigError(f"a suite file ends in .json, got {out}.")
+    record = out.with_suffix(".attempts.jsonl")
+    chat = chat_model(model, ClientOptions(max_cost=max_cost))
+    generator = generation.Generator(
+        chat,
+        load_suite(examples),
+        [load_suite(name) for name in (known if known is not None else list_suites())],
+        shots=shots,
+        pairs=pairs,
+        attempts=attempts,
+        embed=None if embed is None else sentence_embedder(embed),
+        bounded=model.startswith("local/"),
+        seed=seed,
+    )
+    made = list(generation.read_attempts(record))
+    asked = generation.read_inspirations(inspirations)[:limit]
+
+    async def run() -> None:
+        with generation.attempts_file(record) as write:
+            async for attempt in generator.generate(asked, list(made)):
+                write(attempt)
+                made.append(attempt)
+                told = "accepted" if attempt.tasks else f"rejected: {attempt.reason}"
+                typer.echo(f"{attempt.inspiration_id}  {told}  {attempt.detail}".rstrip())
+
+    try:
+        asyncio.run(run())
+    finally:
+        chat.close()
+    ids = {inspiration.inspiration_id for inspiration in asked}
+    made = [attempt for attempt in made if attempt.inspiration_id in ids]
+    for name, value in generation.report(made).items():
+        if isinstance(value, dict):
+            for reason, count in value.items():
+                typer.echo(f"  rejected {count}: {generation.REASONS[reason]}")
+        else:
+            typer.echo(f"{name}: {value}")
+    suite = generation.as_suite(out.stem, made)
+    if len(suite) == 0:
+        typer.echo(f"nothing was accepted, so {out} was not written; the answers are in {record}")
+        raise typer.Exit(1)
+    typer.echo(f"{len(suite)} tasks -> {save_suite(suite, out)}")
+
+
+@app.command()
+def contamination(
+    suite: Annotated[str, typer.Argument(help="The suite to train on.")],
+    against: Annotated[
+        list[str] | None, typer.Option(help="A suite to test on; by default sotopia-all.")
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Share of word 3-grams in common that is listed.")
+    ] = None,
+) -> None:
+    """List the scenarios of a suite that others hold too, or nearly."""
+    from sotopia_gym.tasks import similarity
+    from sotopia_gym.tasks.suites import load_suite
+
+    limit = similarity.SAME_NGRAMS if threshold is None else threshold
+    loaded = load_suite(suite)
+    others = [load_suite(name) for name in against or ["sotopia-all"]]
+    found = similarity.contamination(loaded, others, threshold=limit)
+    for one in found:
+        typer.echo(f"{one.match.similarity:.2f}  {one.scenario_id}  like {one.match.key}")
+    total = len({task.scenario.scenario_id for task in loaded})
+    typer.echo(f"{len(found)} of {total} scenarios are contaminated (at {limit:g})")
+    if found:
+        raise typer.Exit(1)
 
 
 @app.command("import")

@@ -599,7 +599,8 @@ def from_spec(
 def _leave(home: Network, endpoint: Endpoint, member: object, *, wait: bool = False) -> None:
     if home.loop.is_alive():
         future = home.loop.submit(endpoint.leave(member))
-        if wait:
+        # On the network's own loop it would wait for itself.
+        if wait and not home.loop.is_running_here():
             future.result()
 
 

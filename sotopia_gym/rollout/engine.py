@@ -155,6 +155,7 @@ class Rollout:
         self.journal = (
             Journal(journal, fsync=FSYNC_SECONDS) if isinstance(journal, Path | str) else journal
         )
+        self._own_judge = not isinstance(judge, Judge)
         self.judge = judges.from_spec(judge, options)
         if self.judge is not None:
             self.judge.check(Suite(name="rollout", tasks=self.tasks))
@@ -280,7 +281,7 @@ class Rollout:
     def _close(self) -> None:
         for player in self._own:
             player.close()
-        if self.judge is not None:
+        if self.judge is not None and self._own_judge:
             self.judge.close()
 
     async def _resumed(self, journal: Journal) -> AsyncIterator[Episode]:

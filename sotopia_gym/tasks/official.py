@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from sotopia_gym.errors import TaskError
 from sotopia_gym.files import write_whole
 from sotopia_gym.tasks.content import load_cast
+from sotopia_gym.tasks.ground_truth import derive
 from sotopia_gym.tasks.pairing import pair
 from sotopia_gym.tasks.schema import (
     Character,
@@ -32,7 +33,7 @@ from sotopia_gym.tasks.schema import (
     Suite,
     Task,
 )
-from sotopia_gym.tasks.suites import OFFICIAL_SUITES
+from sotopia_gym.tasks.suites import BUILT_IN, OFFICIAL_SUITES
 from sotopia_gym.tasks.visibility import close_tags
 
 FILES: Final = {
@@ -78,7 +79,7 @@ _OFFICIAL_SCENARIOS: Final = 90
 _OFFICIAL_TASKS: Final = 450
 _OFFICIAL_IDS_SHA256: Final = "a23f37eb0db20228b07b8157f6337d48349e880fd2653098dd7d848db82af183"
 
-_RESERVED: Final = ("starter", *OFFICIAL_SUITES)
+_RESERVED: Final = (*BUILT_IN, *OFFICIAL_SUITES)
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 _MALFORMED: Final = (
@@ -311,7 +312,7 @@ def _scenario(raw: dict[str, Any]) -> tuple[str, Scenario]:
         raise TaskError(f"agent_goals must be a list of texts, got {raw['agent_goals']!r}")
     goals = tuple(raw["agent_goals"])
     _check_whole(goals)
-    return scenario_id, Scenario(
+    scenario = Scenario(
         scenario_id=scenario_id,
         codename=raw.get("codename") or "",
         source=raw.get("source") or "",
@@ -320,6 +321,7 @@ def _scenario(raw: dict[str, Any]) -> tuple[str, Scenario]:
         relationship=_relationship_type(raw["relationship"]),
         constraints=_constraints(raw, len(goals)),
     )
+    return scenario_id, derive(scenario).scenario
 
 
 def _check_whole(goals: Sequence[Any]) -> None:

@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from functools import lru_cache
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
+from types import MappingProxyType
 
 from pydantic import ValidationError
 
 from sotopia_gym.errors import MissingSuiteError, TaskError, UnknownIdError, did_you_mean
 from sotopia_gym.files import suites_folder, write_whole
-from sotopia_gym.tasks.content import read_text
-from sotopia_gym.tasks.families import SPLITS, get_family
-from sotopia_gym.tasks.schema import Suite, canonical_json
+from sotopia_gym.tasks.content import load_cast, load_content, read_text
+from sotopia_gym.tasks.families import SPLITS, Family, Split, families, get_family
+from sotopia_gym.tasks.pairing import pairs
+from sotopia_gym.tasks.schema import (
+    Constraint,
+    RelationshipType,
+    Scenario,
+    Suite,
+    Task,
+    canonical_json,
+)
 
 STARTER_SHA256 = "9b8497839059327cf58203831c8cdb58967c9fa30cca74fe48197ea1f13722b9"
 """SHA-256 of the file of the frozen ``starter`` suite, version 1."""
 
 _STARTER_FAMILIES = ("price", "division")
-_STARTER_TASKS = {"train": 40, "heldout": 20}  # of each family
+_STARTER_TASKS: Mapping[Split, int] = {"train": 40, "heldout": 20}  # of each family
+_FAMILIES_TASKS: Mapping[Split, int] = {"train": 20, "heldout": 10}
+_PLAN_TASKS: Mapping[Split, int] = {"train": 40, "heldout": 20}
+_OPEN_PAIRS = 3
 
 OFFICIAL_SUITES = ("sotopia-all", "sotopia-hard")
 _HOW_TO_GET_OFFICIAL = (
@@ -35,8 +48,9 @@ def load_suite(name: str | Path) -> Suite:
     """Load a suite.
 
     Args:
-        name: ``"starter"``; the name of an imported suite, e.g. ``"sotopia-all"`` or
-            ``"sotopia-hard"``; or the path of a suite file, ending in ``.json``.
+        name: One that comes with the library (:data:`BUILT_IN`), e.g. ``"starter"``; the name of
+            an imported suite, e.g. ``"sotopia-all"`` or ``"sotopia-hard"``; or the path of a suite
+            file, ending in ``.json``.
 
     Raises:
         MissingSuiteError: If the suite is known but not on this machine; the message says how to
@@ -44,8 +58,8 @@ def load_suite(name: str | Path) -> Suite:
         UnknownIdError: If there is no such suite; the message suggests the nearest.
         TaskError: If its file is malformed.
     """
-    if str(name) == "starter":
-        return _load_starter()
+    if str(name) in BUILT_IN:
+        return BUILT_IN[str(name)]()
     if str(name).endswith(".json"):
         path = Path(name)
         if not path.is_file():
@@ -65,7 +79,7 @@ def load_suite(name: str | Path) -> Suite:
 def list_suites() -> list[str]:
     """Names of the suites on this machine."""
     imported = sorted(path.stem for path in suites_folder().glob("*.json"))
-    return ["starter", *imported]
+    return [*BUILT_IN, *imported]
 
 
 def save_suite(suite: Suite, path: Path | None = None) -> Path:
@@ -107,19 +121,77 @@ def build_family(name: str, split: str, seeds: Iterable[int]) -> Suite:
 
 def build_starter() -> Suite:
     """Generate the ``starter`` suite anew: price and division, half the number held out."""
+    chosen = [get_family(name) for name in _STARTER_FAMILIES]
+    return _of_families("starter", chosen, lambda seed: seed, _STARTER_TASKS)
+
+
+@lru_cache
+def _build_families() -> Suite:
+    """Tasks of every family for two, so many of each; half the training number held out."""
+    pairs = [f for f in families().values() if len(f.generate(0).characters) == 2]
+    return _of_families("families", pairs, lambda seed: seed, _FAMILIES_TASKS)
+
+
+@lru_cache
+def _build_plan(size: int) -> Suite:
+    """Plans of a group of this size."""
+    # The family makes groups of 3, 4 and 5 in turn.
+    smallest, sizes = 3, 3
+    return _of_families(
+        f"plan-{size}",
+        [get_family("plan")],
+        lambda index: index * sizes + size - smallest,
+        _PLAN_TASKS,
+    )
+
+
+def _of_families(
+    name: str, chosen: Sequence[Family], seed: Callable[[int], int], counts: Mapping[Split, int]
+) -> Suite:
     tasks = {
-        split: [
-            get_family(name).generate(seed, split)
-            for seed in range(_STARTER_TASKS[split])
-            for name in _STARTER_FAMILIES
-        ]
-        for split in SPLITS
+        split: [family.generate(seed(index), split) for index in range(count) for family in chosen]
+        for split, count in counts.items()
     }
     return Suite(
-        name="starter",
+        name=name,
         version=1,
-        tasks=tuple(task for split in SPLITS for task in tasks[split]),
-        splits={split: tuple(task.task_id for task in tasks[split]) for split in SPLITS},
+        tasks=tuple(task for part in tasks.values() for task in part),
+        splits={split: tuple(task.task_id for task in part) for split, part in tasks.items()},
+    )
+
+
+@lru_cache
+def _load_open() -> Suite:
+    """Every open-ended scenario with several pairs of characters who fit it."""
+    tasks: dict[str, list[Task]] = {}
+    for split in SPLITS:
+        cast = load_cast(split)
+        for entry in load_content("open", split)["scenarios"]:
+            scenario = Scenario(
+                scenario_id=f"open-{entry['id']}",
+                codename=entry["codename"],
+                source=f"sotopia_gym open suite: {entry['category']}, {entry['setting']}",
+                context=entry["context"],
+                goals=tuple(entry["goals"]),
+                relationship=RelationshipType[entry["relationship"].upper()],
+                constraints=tuple(map(Constraint.model_validate, entry["constraints"])),
+            )
+            rng = random.Random(f"pairs/{scenario.scenario_id}")
+            tasks.setdefault(split, []).extend(
+                Task(
+                    task_id=f"{scenario.scenario_id}-{number}",
+                    scenario=scenario,
+                    characters=characters,
+                )
+                for number, characters in enumerate(
+                    pairs(scenario, cast, rng, _OPEN_PAIRS), start=1
+                )
+            )
+    return Suite(
+        name="open",
+        version=1,
+        tasks=tuple(task for part in tasks.values() for task in part),
+        splits={split: tuple(task.task_id for task in part) for split, part in tasks.items()},
     )
 
 
@@ -133,6 +205,19 @@ def _load_starter() -> Suite:
             "is damaged or was edited. Install sotopia-gym again."
         )
     return Suite.model_validate_json(text)
+
+
+BUILT_IN: Mapping[str, Callable[[], Suite]] = MappingProxyType(
+    {
+        "starter": _load_starter,
+        "families": _build_families,
+        "open": _load_open,
+        "plan-3": partial(_build_plan, 3),
+        "plan-4": partial(_build_plan, 4),
+        "plan-5": partial(_build_plan, 5),
+    }
+)
+"""The suites that come with the library."""
 
 
 @lru_cache(maxsize=4)

@@ -17,8 +17,14 @@ from sotopia_gym.tasks.families.base import (
     Split,
     Temperament,
 )
+from sotopia_gym.tasks.families.dilemma import DilemmaFamily
 from sotopia_gym.tasks.families.division import DivisionFamily
+from sotopia_gym.tasks.families.donation import DonationFamily
+from sotopia_gym.tasks.families.joint_choice import JointChoiceFamily
+from sotopia_gym.tasks.families.mutual_friend import MutualFriendFamily
+from sotopia_gym.tasks.families.plan import PlanFamily
 from sotopia_gym.tasks.families.price import PriceFamily
+from sotopia_gym.tasks.families.secret import SecretFamily
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,7 +49,16 @@ __all__ = [
 @lru_cache
 def families() -> Mapping[str, Family]:
     """All families by name."""
-    known: tuple[Family, ...] = (PriceFamily(), DivisionFamily())
+    known: tuple[Family, ...] = (
+        PriceFamily(),
+        DivisionFamily(),
+        DonationFamily(),
+        DilemmaFamily(),
+        JointChoiceFamily(),
+        SecretFamily(),
+        MutualFriendFamily(),
+        PlanFamily(),
+    )
     return MappingProxyType({family.name: family for family in known})
 
 

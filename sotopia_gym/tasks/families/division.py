@@ -7,6 +7,7 @@ are in SOTOPIA's official suite.
 from __future__ import annotations
 
 import itertools
+import math
 import random
 import re
 from collections.abc import Mapping, Sequence
@@ -199,8 +200,9 @@ class DivisionFamily(Family):
         )
 
     def script(self, brief: Brief, temperament: Temperament, rng: random.Random) -> Script | None:
-        items = _items_in(brief.scene, brief.goal)
-        if len(items) < 2:
+        items = items_in(brief.scene, brief.goal) if _POINTS.search(brief.goal) else []
+        shares = math.prod(item.count + 1 for item, _ in items)
+        if len(items) < 2 or shares > _MOST_SHARES:
             return None
         return _Divider(brief, items, temperament=temperament, rng=rng)
 
@@ -526,16 +528,26 @@ def _count(words: str, item: Item, *, singular: bool) -> int | None:
 # --- playing --------------------------------------------------------------------------------
 
 
-def _items_in(scene: str, goal: str) -> list[tuple[Item, float]]:
-    """The items that a scene counts and a goal values, with their values."""
+_POINTS: Final = re.compile(r"\d points?\b")
+_MOST_SHARES: Final = 10_000
+"""Shares that one side can have; a script weighs each of them."""
+
+
+def items_in(scene: str, goal: str) -> list[tuple[Item, float]]:
+    """The items that a scene counts and a goal values, with what one of each is worth.
+
+    It reads the texts of this family, and those of SOTOPIA's Deal or No Deal scenarios.
+    """
     found: list[tuple[Item, float]] = []
+    goal = goal.lower()
     for match in re.finditer(r"\b(\d+) ((?:[a-z][a-z'-]*\s?){1,3})", scene):
         count, words = int(match[1]), match[2].split()
         for length in range(len(words), 0, -1):
-            noun = " ".join(words[:length])
-            worth = re.search(rf"\b{re.escape(noun)}\b[^.,;:\d]{{0,25}}?(\d+)", goal)
+            item = _item(" ".join(words[:length]), count)
+            forms = f"{re.escape(item.plural)}|{re.escape(item.singular)}"
+            worth = re.search(rf"\b(?:{forms})\b[^.,;:\d]{{0,25}}?(\d+)", goal)
             if worth:
-                found.append((_item(noun, count), float(worth[1])))
+                found.append((item, float(worth[1])))
                 break
     return found
 

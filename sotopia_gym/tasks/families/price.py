@@ -19,6 +19,7 @@ from sotopia_gym.errors import TaskError
 from sotopia_gym.tasks.background import Brief
 from sotopia_gym.tasks.content import load_cast, load_content
 from sotopia_gym.tasks.families import negotiation
+from sotopia_gym.tasks.families.amounts import AMOUNT, MONEY, NUMBER, TIME, UNREADABLE, value
 from sotopia_gym.tasks.families.base import (
     Family,
     Outcome,
@@ -197,16 +198,16 @@ class PriceFamily(Family):
         )
 
     def script(self, brief: Brief, temperament: Temperament, rng: random.Random) -> Script | None:
-        role, target = _ROLE.search(brief.goal), _TARGET.search(brief.goal)
-        if role is None or target is None:
+        told = role_and_target(brief.goal)
+        if told is None:
             return None
-        own = float(target[1].replace(",", ""))
-        listing = _AMOUNT.search(brief.scene)
+        role, own = told
+        listing = AMOUNT.search(brief.scene)
         return _Haggler(
             brief,
-            role=role[1].lower(),
+            role=role,
             target=own,
-            listing=_value(listing) if listing else own,
+            listing=value(listing) if listing else own,
             temperament=temperament,
             rng=rng,
         )
@@ -289,40 +290,14 @@ _STEPS: Final = ((60, 1), (250, 5), (1000, 10), (4000, 50), (float("inf"), 100))
 
 # --- reading --------------------------------------------------------------------------------
 
-_NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d{1,2})?|\d+(?:\.\d{1,2})?"
-# A number ends here only if nothing follows that would make it another one: "$1 200", "$1e3",
-# "$45-50", "$2 thousand", "50%".
-_NO_MORE: Final = (
-    r"(?![\w%]|[.,'’]\d|\s\d{3}\b|\s?[-–—/]\s?\$?\d|\s(?:to|or|x)\s\$?\d"
-    r"|\s?(?:hundred|thousand|million|billion|grand|percent|cents?|k|m)\b)"
-)
-_AMOUNT: Final = re.compile(
-    rf"(?<!\w)(?<!(?<!\d)[-−])(?:us)?(?:\$|\busd)\s?(?P<a>{_NUMBER})(?:\s?(?P<k>k)\b)?{_NO_MORE}"
-    rf"|(?<![\w.,$€£'’/–—−-])(?<!\d\s)(?<!\d\s[x/–—-]\s)(?<!\d\sto\s)(?<!\d\sor\s)"
-    rf"(?P<b>{_NUMBER})(?:\s?(?:dollars?|bucks|usd)\b|\s?\$(?!\s?\d))",
-    re.I,
-)
-# Words that name an amount, readable or not.
-_MONEY: Final = re.compile(
-    r"[$€£]|\b(?:dollars?|bucks|usd|euros?|pounds?|cents?|hundred|thousand|grand|percent)\b", re.I
-)
-_UNREADABLE: Final = re.compile(
-    r"[$€£]\s?\d|\d\s?(?:[%$€£]|dollars?\b|bucks\b|usd\b|euros?\b)", re.I
-)
 _BARE_AMOUNT: Final = re.compile(
     rf"(?:do|about|pay|offer|accept|say|take|for|give you"
     r"|(?:go|down|up|settle|agreed?|deal|sell it|buy it|sold|stay|drop|offer is) (?:at|to|on|with))"
-    rf"\s(?P<b>{_NUMBER})"
+    rf"\s(?P<b>{NUMBER})"
     r"(?=\s*(?:[.!?;,]?\s*$|[.!?;,]\s|and\b|it is\b|then\b|for it\b|for the\b))"
     r"|^(?:(?:ok(?:ay)?|deal|agreed|yes|yeah|sure|fine|alright|great|sold|good)\b[,.!]?\s)*"
-    rf"(?P<a>{_NUMBER})(?=[.!?]?\s*$|\s(?:it is|then)\b)",
+    rf"(?P<a>{NUMBER})(?=[.!?]?\s*$|\s(?:it is|then)\b)",
     re.I,
-)
-# Where there is talk of when to meet, a number without a unit is a time.
-_TIME: Final = re.compile(
-    r"\b(?:when|time|o['’]?clock|(?:to|mon|tues|wednes|thurs|fri|satur|sun)day|tomorrow|tonight"
-    r"|noon|morning|afternoon|evening|weekend|pick|come\ by|drop\ by|swing\ by|meet|see\ you)\b",
-    re.I | re.X,
 )
 # A statement that names one amount is an offer of it only together with words that propose.
 _PROPOSAL: Final = re.compile(
@@ -369,7 +344,7 @@ def read_statement(text: str) -> Reading[float]:
     guessed at.
     """
     stance: Reading[float] = negotiation.read_stance(text)
-    timed = _TIME.search(text) is not None
+    timed = TIME.search(text) is not None
     offered: set[float] = set()
     asks = bare = True
     lead = ""
@@ -388,10 +363,10 @@ def read_statement(text: str) -> Reading[float]:
         bare = bare and not proposed
     if not offered and stance.accepts and not _MENTION.search(text):
         # "Deal. I will bring the $45." accepts $45, and not whatever is on the table.
-        offered = {_value(match) for match in _AMOUNT.finditer(text)}
+        offered = {value(match) for match in AMOUNT.finditer(text)}
         asks = bare = False
     if len(offered) != 1:
-        accepts = stance.accepts and not offered and _MONEY.search(text) is None
+        accepts = stance.accepts and not offered and MONEY.search(text) is None
         return Reading(accepts=accepts, rejects=stance.rejects, retracts=stance.retracts)
     return Reading(offer=offered.pop(), retracts=stance.retracts, asks=asks, bare=bare)
 
@@ -401,18 +376,12 @@ def _named(clause: str, *, timed: bool) -> tuple[list[float], bool]:
     proposes = _PROPOSAL.search(clause) is not None
     if not proposes and len(clause.split()) > _SHORT:
         return [], False
-    amounts = [_value(match) for match in _AMOUNT.finditer(clause)]
-    if _UNREADABLE.search(_AMOUNT.sub("", clause)):
+    amounts = [value(match) for match in AMOUNT.finditer(clause)]
+    if UNREADABLE.search(AMOUNT.sub("", clause)):
         return [], False
-    if amounts or timed or _MONEY.search(clause):
+    if amounts or timed or MONEY.search(clause):
         return amounts, proposes
-    return [_value(match) for match in _BARE_AMOUNT.finditer(clause)], False
-
-
-def _value(match: re.Match[str]) -> float:
-    groups = match.groupdict()
-    amount = float((groups["a"] or groups["b"]).replace(",", ""))
-    return amount * 1000 if groups.get("k") else amount
+    return [value(match) for match in _BARE_AMOUNT.finditer(clause)], False
 
 
 def _dominates(one: tuple[float, float], other: tuple[float, float]) -> bool:
@@ -421,8 +390,19 @@ def _dominates(one: tuple[float, float], other: tuple[float, float]) -> bool:
 
 # --- playing --------------------------------------------------------------------------------
 
-_ROLE: Final = re.compile(r"\b(?:you are|as) the (buyer|seller)\b", re.I)
-_TARGET: Final = re.compile(rf"\btarget price\D{{0,20}}?\$\s?({_NUMBER})", re.I)
+_ROLE: Final = re.compile(r"\b(?:you are|as) the (?:\w+ )?(buyer|seller)\b", re.I)
+_TARGET: Final = re.compile(rf"\btarget price\D{{0,20}}?\$\s?({NUMBER})", re.I)
+
+
+def role_and_target(goal: str) -> tuple[str, float] | None:
+    """``"buyer"`` or ``"seller"`` and the target price, if ``goal`` is one of a price task.
+
+    It reads the goals of this family, and those of SOTOPIA's CraigslistBargain scenarios.
+    """
+    role, target = _ROLE.search(goal), _TARGET.search(goal)
+    if role is None or target is None:
+        return None
+    return role[1].lower(), float(target[1].replace(",", ""))
 
 
 class _Haggler(Script):
