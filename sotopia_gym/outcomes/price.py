@@ -62,6 +62,7 @@ class _Move:
         accepts: Whether it accepts something.
         plainly: Whether it does so in words of agreement, and not by a "yes" that could answer
             anything.
+        refused: Whether it turns something down anywhere in it.
         refuses: Whether it turns something down, and does not accept after that.
         declines: Whether it declines a service, such as delivery.
         conditional: Whether it makes a condition, or asks for something.
@@ -77,6 +78,7 @@ class _Move:
     unsettled: bool = False
     accepts: bool = False
     plainly: bool = False
+    refused: bool = False
     refuses: bool = False
     declines: bool = False
     conditional: bool = False
@@ -142,6 +144,9 @@ class _Bargain:
         # "I could take 10 off." - "Deal, 90 it is." settles what the other's words left open.
         settles = price in known or (theirs is None and self.table not in (None, me))
         if len(prices) > 1 and theirs in prices:
+            self._propose(me, None)
+        elif price == theirs and move.refused and not move.plainly:
+            # "Too low. The lowest is 50.", after 50 was offered: one of the two is a slip.
             self._propose(me, None)
         elif price == theirs or (len(prices) == 1 and move.plainly and settles):
             self._propose(me, price)
@@ -239,7 +244,7 @@ def _read_move(text: str, *, selling: bool, listing: float | None) -> _Move:
     mentions: set[float] = set()
     unsettled = _SURCHARGE.search(words) is not None
     vague = _VAGUE.search(words) is not None
-    accepts = plainly = refuses = arranges = asks = asks_else = False
+    accepts = plainly = refused = refuses = arranges = asks = asks_else = False
     for segment, question in _segments(words):
         stance = _stance(segment, question=question)
         named: list[float] = []
@@ -255,7 +260,7 @@ def _read_move(text: str, *, selling: bool, listing: float | None) -> _Move:
         prices = [p for p in prices if p not in named] + list(dict.fromkeys(named))
         doubted.difference_update(named)
         if stance == "refuses":
-            accepts, refuses = False, True
+            accepts, refuses, refused = False, True, True
             doubted.update(named or prices)
         elif stance is not None:
             accepts, refuses, plainly = True, False, plainly or stance == "accepts"
@@ -272,6 +277,7 @@ def _read_move(text: str, *, selling: bool, listing: float | None) -> _Move:
         unsettled=unsettled or (vague and not prices),
         accepts=accepts,
         plainly=accepts and plainly,
+        refused=refused,
         refuses=refuses,
         declines=declines,
         conditional=_CONDITION.search(words) is not None,
@@ -383,7 +389,9 @@ _REFUSAL: Final = re.compile(
       | \bsorry\b | \bunfortunately\b | \bi\ am\ afraid\b | \bfirm\b
       | \b(?:go|come|do|be|any|bit|little)\ (?:any\ |a\ (?:bit|little)\ )?(?:lower|higher|less)\b
       | \b(?:can|could|able\ to|open\ to|some|like\ to|hoping\ to)\ (?:we\ )?negotiate\b
-      | \bover\ (?:my|the)\ budget\b | \bout\ (?:of\ )?my\ (?:budget|price|range)
+      | \b(?:over|above|beyond|outside|out\ of|out)\ (?:\w+\ )?(?:my|our|the)
+          \s(?:budget|price|range|reach|means)\b
+      | \btoo\ bad\b | \bhave\ (?:to\ )?quit\b
       | \bmore\ than\ (?:i|my)\b | \binsult | \blow\s?ball | \bthink\ about\ it\b
       | \b(?:best|lowest|highest|cheapest|least)\ (?:you|price\ you)\b""",
     re.X,
@@ -461,7 +469,7 @@ _SURCHARGE: Final = re.compile(
     r"|\binstall?ments?\b|\bpayment plan\b|\bdown payment\b"
     rf"|\b{_NUMBER} now\b.*\b(?:later|rest|next|tomorrow)\b"
 )
-_EITHER: Final = re.compile(r"\d\W.*\bor\b.*\d")
+_EITHER: Final = re.compile(r"\d\W.*\bor\b.*\d|\bfirst\b.*\d.*\bsecond\b.*\d")
 # Words for a price that only arithmetic would give.
 _VAGUE: Final = re.compile(
     rf"""(?<!\b100)(?<=\d)\s?(?:%|percent)
