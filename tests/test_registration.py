@@ -10,7 +10,14 @@ from sotopia_gym.errors import MissingSuiteError, UnknownIdError
 
 
 def test_ids_are_listed():
-    assert sotopia_gym.list_envs() == ["sotopia-all-v0", "sotopia-hard-v0", "sotopia-v0"]
+    assert sotopia_gym.list_envs() == [
+        "sotopia-all-v0",
+        "sotopia-families-v0",
+        "sotopia-hard-v0",
+        "sotopia-open-v0",
+        "sotopia-plan-v0",
+        "sotopia-v0",
+    ]
 
 
 @pytest.mark.parametrize("wrong", ["sotopia", "sotopia-v1", "Sotopia-v0"])
