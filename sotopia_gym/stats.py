@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
+
+_DRAWS: Final = 500_000
+"""Clusters drawn at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +60,40 @@ def mean_interval(
     groups: dict[Hashable, list[int]] = {}
     for index, cluster in enumerate(clusters if clusters is not None else range(len(data))):
         groups.setdefault(cluster, []).append(index)
-    if len(groups) < 2:
-        return Interval(float(data.mean()), float("nan"), float("nan"), len(data))
-    sums = np.array([data[members].sum() for members in groups.values()])
-    sizes = np.array([len(members) for members in groups.values()])
-    picks = np.random.default_rng(seed).integers(len(groups), size=(resamples, len(groups)))
-    means = sums[picks].sum(axis=1) / sizes[picks].sum(axis=1)
+    sums = [float(data[members].sum()) for members in groups.values()]
+    sizes = [len(members) for members in groups.values()]
+    found = interval_of_sums(sums, sizes, level=level, resamples=resamples, seed=seed)
+    return replace(found, mean=float(data.mean()))
+
+
+def interval_of_sums(
+    sums: Sequence[float],
+    sizes: Sequence[int],
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """:func:`mean_interval` of values of which only the sum of each cluster was kept.
+
+    Args:
+        sums: The sum of each cluster's values; at least one.
+        sizes: How many values each cluster has.
+        level: Coverage of the interval.
+        resamples: Bootstrap resamples.
+        seed: Seed of the resampling.
+    """
+    totals, counts = np.asarray(sums, dtype=float), np.asarray(sizes)
+    mean, count = float(totals.sum() / counts.sum()), int(counts.sum())
+    if len(totals) < 2:
+        return Interval(mean, float("nan"), float("nan"), count)
+    rng = np.random.default_rng(seed)
+    means = np.empty(resamples)
+    # As many at a time as bound the memory; the draws are those of all at once.
+    step = max(1, _DRAWS // len(totals))
+    for start in range(0, resamples, step):
+        picks = rng.integers(len(totals), size=(min(step, resamples - start), len(totals)))
+        means[start : start + step] = totals[picks].sum(axis=1) / counts[picks].sum(axis=1)
     tail = (1 - level) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
-    return Interval(float(data.mean()), float(low), float(high), len(data))
+    return Interval(mean, float(low), float(high), count)

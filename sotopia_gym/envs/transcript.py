@@ -8,6 +8,7 @@ is escaped. So nobody can forge another's turn, or a message of the chat that a 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -92,6 +93,19 @@ def line(event: Event, names: Mapping[str, str]) -> str:
     if action.to:
         head += " privately to " + ", ".join(names[agent] for agent in action.to)
     return f"{head}: {quote(action.argument)}"
+
+
+def delimiters(said: str) -> tuple[str, str]:
+    """The lines around a transcript that a model is shown: a number that depends on all of it.
+
+    The same words always have the same, so that an answer can be cached; while they were said
+    nobody could know it.
+
+    Args:
+        said: All that was said, as one text.
+    """
+    number = hashlib.sha256(said.encode()).hexdigest()[:24]
+    return f"=== TRANSCRIPT {number} BEGINS ===", f"=== TRANSCRIPT {number} ENDS ==="
 
 
 def parse(text: str) -> list[Utterance]:

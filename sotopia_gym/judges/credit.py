@@ -13,7 +13,8 @@ from typing import Any, Final
 from sotopia_gym.envs.dialogue import ACTIVE_TYPES
 from sotopia_gym.episodes.schema import Episode, TurnCredit
 from sotopia_gym.errors import AnswerError
-from sotopia_gym.judges.prompt import conversation, read_json
+from sotopia_gym.judges.prompt import conversation
+from sotopia_gym.llm.answers import read_json
 from sotopia_gym.llm.chat import Message, object_schema
 
 MAX_MARK: Final = 3

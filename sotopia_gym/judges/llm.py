@@ -7,16 +7,7 @@ from typing import Any, Final, TypeVar
 
 from sotopia_gym.episodes.dimensions import DIMENSIONS, Dimension
 from sotopia_gym.episodes.schema import DimensionScore, Episode, Judgement, TurnCredit, Usage
-from sotopia_gym.errors import (
-    AnswerError,
-    AuthenticationError,
-    BudgetExceededError,
-    ConfigError,
-    ContextOverflowError,
-    JudgeError,
-    ModelError,
-    UnknownModelError,
-)
+from sotopia_gym.errors import BudgetExceededError, ConfigError, JudgeError, ModelError
 from sotopia_gym.judges.base import Judge
 from sotopia_gym.judges.credit import credit_messages, credit_schema, read_credit
 from sotopia_gym.judges.outcome import beside
@@ -27,6 +18,7 @@ from sotopia_gym.judges.prompt import (
     prompt_version,
     read_answer,
 )
+from sotopia_gym.llm.answers import ask
 from sotopia_gym.llm.chat import ChatModel, Completion, Message
 from sotopia_gym.llm.client import ChatRequest, run_sync
 
@@ -35,11 +27,6 @@ GPT4_JUDGE: Final = "gpt-4o-2024-08-06"
 
 TYPICAL_TOKENS: Final = (2200, 1100)
 """Tokens read and written for one episode of 20 turns and two agents, for estimates of cost."""
-
-_REPEATED: Final = 2000
-"""Most characters of a bad answer that are shown to the model again."""
-_FINAL: Final = (BudgetExceededError, AuthenticationError, UnknownModelError, ContextOverflowError)
-"""Failures that asking again cannot mend."""
 
 _Answer = TypeVar("_Answer")
 
@@ -192,30 +179,15 @@ class LLMJudge(Judge):
         read: Callable[[str], _Answer],
         spent: _Spent,
     ) -> _Answer:
-        """Ask until an answer can be read, at most ``attempts`` times."""
-        mended: list[Message] = []
-        for attempt in range(self._attempts):
-            try:
-                completion = await self._model.complete(
-                    [*messages, *mended], schema=schema, attempt=attempt, **self._settings
-                )
-                spent.add(completion)
-                return read(completion.text)
-            except ModelError as error:
-                failure = error
-                if isinstance(error, _FINAL):
-                    break
-                if isinstance(error, AnswerError):
-                    # At temperature 0 the same question would only get the same answer.
-                    mended = [
-                        {"role": "assistant", "content": error.text[:_REPEATED] or "(nothing)"},
-                        {
-                            "role": "user",
-                            "content": f"That cannot be used: {error}. Answer again, with the "
-                            "whole JSON object and nothing else.",
-                        },
-                    ]
-        raise failure
+        return await ask(
+            self._model,
+            messages,
+            read,
+            schema=schema,
+            attempts=self._attempts,
+            settings=self._settings,
+            heard=spent.add,
+        )
 
 
 class _Spent:

@@ -10,9 +10,8 @@ still sway a judge, and that is measured, not hoped.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from sotopia_gym.envs import transcript
@@ -20,6 +19,7 @@ from sotopia_gym.envs.dialogue import ACTIVE_TYPES
 from sotopia_gym.episodes.dimensions import Dimension
 from sotopia_gym.episodes.schema import DimensionScore, Episode
 from sotopia_gym.errors import AnswerError
+from sotopia_gym.llm.answers import exactly, read_json
 from sotopia_gym.llm.chat import Message, object_schema
 from sotopia_gym.tasks.schema import Task, canonical_json
 from sotopia_gym.tasks.visibility import ENVIRONMENT, render
@@ -62,8 +62,7 @@ def delimiters(episode: Episode) -> tuple[str, str]:
         [episode.seed, episode.task.task_id]
         + [[e.turn, e.agent, e.action.argument] for e in episode.events]
     )
-    number = hashlib.sha256(said.encode()).hexdigest()[:24]
-    return f"=== TRANSCRIPT {number} BEGINS ===", f"=== TRANSCRIPT {number} ENDS ==="
+    return transcript.delimiters(said)
 
 
 def judge_messages(
@@ -155,26 +154,14 @@ def read_answer(
         AnswerError: Otherwise.
     """
     try:
-        keyed = _exactly(read_json(text), agents, "the answer")
+        keyed = exactly(read_json(text), agents, "the answer")
         scores: dict[str, dict[str, DimensionScore]] = {}
         for agent in agents:
-            by_dimension = _exactly(keyed[agent], [d.name for d in dimensions], agent)
+            by_dimension = exactly(keyed[agent], [d.name for d in dimensions], agent)
             scores[agent] = {d.name: _score(by_dimension[d.name], d, agent) for d in dimensions}
     except AnswerError as error:
         raise AnswerError(str(error), text) from None
     return scores
-
-
-def read_json(text: str) -> Any:
-    """Strict JSON: one value, nothing around it, no NaN, no key twice.
-
-    Raises:
-        AnswerError: If it is not.
-    """
-    try:
-        return json.loads(text, object_pairs_hook=_distinct, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:  # also for numbers of thousands of digits
-        raise AnswerError(f"the answer is not JSON ({error}): {text[:80]!r}") from None
 
 
 def active_agents(episode: Episode) -> list[str]:
@@ -185,7 +172,7 @@ def active_agents(episode: Episode) -> list[str]:
 
 def _score(value: Any, dimension: Dimension, agent: str) -> DimensionScore:
     where = f"{agent}, {dimension.name}"
-    fields = _exactly(value, ["reasoning", "score"], where)
+    fields = exactly(value, ["reasoning", "score"], where)
     score, reasoning = fields["score"], fields["reasoning"]
     number = isinstance(score, int | float) and not isinstance(score, bool)
     if not number or (isinstance(score, float) and not math.isfinite(score)):
@@ -203,27 +190,6 @@ def _score(value: Any, dimension: Dimension, agent: str) -> DimensionScore:
 
 def _brief(value: Any) -> str:
     return repr(value)[:80]
-
-
-def _exactly(value: Any, keys: Sequence[str], where: str) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise AnswerError(f"{where} is a {type(value).__name__}, not an object")
-    missing = [key for key in keys if key not in value]
-    extra = [key for key in value if key not in keys]
-    if missing or extra:
-        raise AnswerError(f"{where}: missing {missing}, unexpected {extra[:5]}")
-    return value
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise AnswerError("the answer has a key twice")
-    return found
-
-
-def _no_constant(name: str) -> Any:
-    raise AnswerError(f"the answer holds {name}, which is not JSON")
 
 
 def _character(task: Task, agent: str) -> str:

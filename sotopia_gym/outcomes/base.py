@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from sotopia_gym.tasks.families import Outcome
 from sotopia_gym.tasks.schema import OutcomeSpec
@@ -33,7 +32,7 @@ class OutcomeReader(ABC):
     """
 
     name: str
-    families: ClassVar[frozenset[str]]
+    families: frozenset[str]
 
     @abstractmethod
     def read(self, spec: OutcomeSpec, said: Sequence[Said]) -> Outcome:
@@ -54,3 +53,32 @@ class OutcomeReader(ABC):
     @abstractmethod
     async def aread(self, spec: OutcomeSpec, said: Sequence[Said]) -> Outcome:
         """The same without blocking the event loop."""
+
+    def close(self) -> None:
+        """Let go of connections; may be called twice."""
+
+
+class FallbackReader(OutcomeReader):
+    """Asks a second reader about what a first one leaves ``unread``.
+
+    Args:
+        first: Asked about every conversation.
+        second: Asked about the rest.
+    """
+
+    def __init__(self, first: OutcomeReader, second: OutcomeReader) -> None:
+        self.name = f"{first.name}+{second.name}"
+        self.families = first.families | second.families
+        self._first, self._second = first, second
+
+    def read(self, spec: OutcomeSpec, said: Sequence[Said]) -> Outcome:
+        outcome = self._first.read(spec, said)
+        return self._second.read(spec, said) if outcome.status == "unread" else outcome
+
+    async def aread(self, spec: OutcomeSpec, said: Sequence[Said]) -> Outcome:
+        outcome = await self._first.aread(spec, said)
+        return await self._second.aread(spec, said) if outcome.status == "unread" else outcome
+
+    def close(self) -> None:
+        self._first.close()
+        self._second.close()
