@@ -139,7 +139,7 @@ def test_one_bad_episode_among_many_harms_no_other(fault_server, judge, episodes
 
 
 def test_64_episodes_with_a_cap_of_8_never_make_9_requests_at_once(fault_server, judge, episodes):
-    fault_server.default, fault_server.latency = GOOD, 0.01
+    fault_server.default, fault_server.latency = GOOD, 0.2
 
     async def all_of_them():
         return [e async for e in rejudge(episodes, judge(max_concurrency=8), concurrency=64)]
