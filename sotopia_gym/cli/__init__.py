@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from sotopia_gym.cli import episodes, judge, models, play, tasks
+from sotopia_gym.cli import benchmark, episodes, judge, models, play, report, rollout, tasks
 from sotopia_gym.errors import SotopiaGymError
 
 app = typer.Typer(
@@ -21,7 +21,12 @@ app.add_typer(models.app, name="models")
 app.add_typer(episodes.app, name="episodes")
 app.command()(play.demo)
 app.command()(play.play)
+app.command()(rollout.rollout)
+app.command()(benchmark.benchmark)
+app.command()(benchmark.compare)
 app.command()(judge.judge)
+app.command()(report.report)
+app.command()(report.replay)
 
 
 @app.command()

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from sotopia_gym.episodes.schema import Episode, Judgement
+    from sotopia_gym.episodes.schema import Episode, Judgement, Usage
+    from sotopia_gym.episodes.summary import Group, Summary
 
 app = typer.Typer(help="Files of episodes.", no_args_is_help=True)
 
 _SHOWN_NOTES = 10
+
+JournalFiles = Annotated[
+    list[Path], typer.Argument(exists=True, dir_okay=False, help="Files of episodes.")
+]
 
 JournalFile = Annotated[
     Path, typer.Argument(exists=True, dir_okay=False, help="A file of episodes.")
@@ -22,7 +33,12 @@ JournalFile = Annotated[
 @app.command("import")
 def import_files(
     files: Annotated[
-        list[Path], typer.Argument(exists=True, dir_okay=False, help="Files in SOTOPIA's formats.")
+        list[Path],
+        typer.Argument(
+            exists=True,
+            dir_okay=False,
+            help="Files in SOTOPIA's formats, or Parquet tables made by `episodes export`.",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="The file of episodes to make.")],
     append: Annotated[
@@ -36,6 +52,7 @@ def import_files(
 
     Give files that belong together at once: records of the same episode become one.
     """
+    from sotopia_gym.episodes.exporters import is_parquet, read_parquet
     from sotopia_gym.episodes.importers import import_episodes
     from sotopia_gym.episodes.journal import Journal
     from sotopia_gym.errors import JournalError
@@ -47,12 +64,20 @@ def import_files(
         )
     journal = Journal(out)
     known = {episode.episode_id for episode in journal}
-    imported = import_episodes(files)
-    again = [e.episode_id for e in imported.episodes if e.episode_id in known]
+    tables = [file for file in files if is_parquet(file)]
+    imported = import_episodes([file for file in files if file not in tables])
+
+    def episodes() -> Iterator[Episode]:
+        yield from imported.episodes
+        for table in tables:
+            yield from read_parquet(table)
+
+    counts = Counter(episode.episode_id for episode in episodes())
+    again = [name for name, count in counts.items() if name in known or count > 1]
     if again:
         raise JournalError(
-            f"{out} already holds {len(again)} of these episodes, e.g. {again[0]}; nothing was "
-            "added. Import all files that belong together at once, into a new file."
+            f"{len(again)} of these episodes come twice, or are in {out} already, e.g. {again[0]}; "
+            "nothing was added. Import all files that belong together at once, into a new file."
         )
     lost = [note for note in imported.notes if note.lost]
     remarks = [note for note in imported.notes if not note.lost]
@@ -64,14 +89,16 @@ def import_files(
             typer.echo(f"{kind}  ... and {len(notes) - len(shown)} more (--all-notes)", err=True)
     for kind, count in imported.records.items():
         typer.echo(f"{kind}: {count} records")
-    if not imported.episodes:
+    if not counts:
         raise JournalError("these files hold nothing that could be imported.")
-    for episode in imported.episodes:
-        journal.append(episode)
-    judgements = sum(len(episode.judgements) for episode in imported.episodes)
-    without = sum(not episode.has_transcript for episode in imported.episodes)
+    judgements = without = 0
+    with journal.writing() as write:
+        for episode in episodes():
+            write(episode)
+            judgements += len(episode.judgements)
+            without += not episode.has_transcript
     typer.echo(
-        f"{len(imported.episodes)} episodes ({without} without a conversation) with {judgements} "
+        f"{len(counts)} episodes ({without} without a conversation) with {judgements} "
         f"judgements -> {out}"
     )
     if lost:
@@ -125,6 +152,124 @@ def show(
             overall = judgement.overall(agent)
             mean = "" if overall is None else f"; overall {overall:.2f}"
             typer.echo(f"  {agent}: {given}{mean}")
+
+
+@app.command()
+def stats(
+    files: JournalFiles,
+    judge: Annotated[
+        str | None, typer.Option(help="Whose scores count; by default the latest.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Sum up the episodes of some files: counts, scores with intervals, words, cost."""
+    from sotopia_gym.episodes.store import merged
+    from sotopia_gym.episodes.summary import stats as summed
+
+    summary = summed(merged(files), judge=judge)
+    if as_json:
+        typer.echo(json.dumps(_plain(summary), ensure_ascii=False, indent=2))
+        return
+    _print_summary(summary)
+
+
+@app.command()
+def merge(
+    files: JournalFiles,
+    out: Annotated[Path, typer.Option(help="The file to make; one of FILES is replaced.")],
+) -> None:
+    """Merge files: each episode once, with all its different judgements."""
+    from sotopia_gym.episodes.store import merge as merge_files
+
+    count = merge_files(files, out)
+    typer.echo(f"{count} episodes -> {out}")
+
+
+class _Format(StrEnum):
+    parquet = "parquet"
+    datasets = "datasets"
+    chat = "chat"
+    sotopia_release = "sotopia-release"
+    sotopia_log = "sotopia-log"
+
+
+@app.command()
+def export(
+    file: JournalFile,
+    kind: Annotated[_Format, typer.Option("--format", help="What to make of it.")],
+    out: Annotated[Path, typer.Option(help="The file to make; for 'datasets' the folder.")],
+) -> None:
+    """Write the episodes of a file in another format, each once.
+
+    Incomplete episodes, and scores without a conversation, go into tables only.
+    """
+    from sotopia_gym.episodes.exporters import export as export_episodes
+    from sotopia_gym.episodes.store import latest
+
+    count = export_episodes(latest(file), kind.value, out)
+    typer.echo(f"{count} rows -> {out}")
+
+
+def _print_summary(summary: Summary) -> None:
+    told = {
+        "complete": summary.complete,
+        "failed": summary.failed,
+        "interrupted": summary.interrupted,
+        "unscored": summary.unscored,
+        "unjudged": summary.unjudged,
+        "without a conversation": summary.without_conversation,
+    }
+    counts = ", ".join(f"{count} {what}" for what, count in told.items() if count)
+    typer.echo(f"{summary.episodes} episodes: {counts or 'none'}")
+    for what, causes in (("failed", summary.failures), ("unscored", summary.unscored_because)):
+        for cause, count in causes.items():
+            typer.echo(f"  {what} {count}: {_visible(cause)}")
+    judges = ", ".join(f"{name} ({count})" for name, count in summary.judges.items())
+    typer.echo(f"scores by: {_visible(judges) or 'nobody'}")
+    typer.echo(f"playing: {_spent(summary.playing)}")
+    typer.echo(f"judging: {_spent(summary.judging)}")
+    parts = (("agent", summary.agents), ("family", summary.families), ("source", summary.sources))
+    for title, groups in parts:
+        for name, group in groups.items():
+            typer.echo(f"{title} {_visible(name)}: {_described(group)}")
+
+
+def _described(group: Group) -> str:
+    measures = {
+        "goal": group.goal,
+        "normalised": group.normalised,
+        "agreement": group.agreement,
+        "turns": _rounded(group.turns),
+        "words": _rounded(group.words),
+        "left": None if group.left is None else f"{group.left:.0%}",
+    }
+    known = [f"{name} {value}" for name, value in measures.items() if value is not None]
+    spent = [_spent(group.usage)] if group.usage != type(group.usage)() else []
+    return "; ".join([f"{group.episodes} episodes", *known, *spent])
+
+
+def _rounded(mean: float | None) -> str | None:
+    return None if mean is None else f"{mean:.1f}"
+
+
+def _spent(usage: Usage) -> str:
+    tokens = usage.prompt_tokens + usage.completion_tokens
+    return f"{usage.requests:,} requests, {tokens:,} tokens, {_dollars(usage.cost)}"
+
+
+def _dollars(cost: float | None) -> str:
+    return "cost unknown" if cost is None else f"${cost:.4f}"
+
+
+def _plain(value: Any) -> Any:
+    """A summary as JSON, in which what is not known is null."""
+    if is_dataclass(value):
+        return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _find(file: Path, wanted: str) -> Episode:

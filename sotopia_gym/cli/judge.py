@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,7 +44,8 @@ def judge(
     """Score finished episodes again, without playing them; resumes where it was stopped.
 
     The episodes are written to a file of their own with the new judgement beside the others.
-    Those that have a score by this judge, here or there, are not judged again.
+    Those that have a score by this judge, here or there, are not judged again, nor are those that
+    were not played to their end.
     """
     from sotopia_gym import judges
     from sotopia_gym.errors import BudgetExceededError, UnknownIdError
@@ -93,19 +94,19 @@ async def _ask_batch(source: Path, target: Path, judge: Judge) -> None:
     )
 
 
-def _missing(source: Path, target: Path, judge: Judge) -> list[Episode]:
+def _missing(source: Path, target: Path, judge: Judge) -> Iterator[Episode]:
     """The episodes of both files that ``judge`` has not scored, each with all its judgements."""
-    from sotopia_gym.episodes.journal import Journal
-    from sotopia_gym.judges.rejudge import merge
+    from sotopia_gym.episodes.store import merged
 
-    return [
+    return (
         episode
-        for episode in merge(itertools.chain(Journal(source), Journal(target)))
-        if not any(
+        for episode in merged([source, target])
+        if episode.complete
+        and not any(
             j.judge == judge.name and j.prompt in ("", judge.prompt) and j.scored
             for j in episode.judgements
         )
-    ]
+    )
 
 
 async def _judge_all(source: Path, target: Path, judge: Judge, concurrency: int) -> None:
@@ -137,10 +138,10 @@ def _print_comparison(paths: list[Path], one: str, other: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from sotopia_gym.episodes.journal import Journal
-    from sotopia_gym.judges.rejudge import compare, merge
+    from sotopia_gym.episodes.store import merged
+    from sotopia_gym.judges.rejudge import compare
 
-    result = compare(merge(episode for path in paths for episode in Journal(path)), one, other)
+    result = compare(merged(paths), one, other)
     table = Table("dimension", "n", "Pearson", "Spearman", f"{other} minus {one}")
     for row in result.agreements:
         table.add_row(

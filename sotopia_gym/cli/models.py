@@ -44,3 +44,15 @@ def pull(
 
         path = models.pull(name, source=source, progress=show)
     typer.echo(f"{name} is at {path} ({model.licence})")
+
+
+@app.command("to-hf")
+def to_hf(
+    name: Annotated[str, typer.Argument(help="The model, e.g. smollm2-135m.")],
+    folder: Annotated[Path, typer.Argument(help="Where to; it must not exist yet.")],
+) -> None:
+    """Write a model as a folder of transformers, which can be trained and played as hf/FOLDER."""
+    from sotopia_gym.llm.convert import to_hf
+
+    path = to_hf(name, folder)
+    typer.echo(f"{name} is at {path}; play it as hf/{path}?prompt=small")

@@ -13,8 +13,10 @@ What a record is, is seen from its fields, not from its file's name. Formats:
 Records with the same episode id become one episode. Its conversation, and each part of its task,
 come from the format that stands first in this list; its judgements from all. Turns count from 1:
 formats that count from 0 are shifted, and where turns have no number, utterances are counted.
-The prompts that judges were asked with, and second copies of a conversation, are not kept; fields
-that have no place in an :class:`Episode` are in its ``extra``, by format, one entry a record.
+Second copies of a conversation are not kept; fields that have no place in an :class:`Episode` are
+in its ``extra``, by format, one entry a record. Records of the formats ``episode_log`` and
+``release`` can be written again as they were (:mod:`sotopia_gym.episodes.sotopia`); of the others
+the prompts that judges were asked with are not kept.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from typing import Any, Final, Literal
 from pydantic import ValidationError
 
 from sotopia_gym.envs.dialogue import NOTHING, Action, Ending, Event, TurnOrder
+from sotopia_gym.episodes import sotopia
 from sotopia_gym.episodes.dimensions import DIMENSIONS
 from sotopia_gym.episodes.schema import HUMAN_PREFIX, DimensionScore, Episode, Judgement, Source
 from sotopia_gym.errors import SotopiaGymError
@@ -154,6 +157,8 @@ class _Part:
     judgement: Judgement | None = None
     #: One of several records that a judgement is made of.
     piece: bool = False
+    #: The record, if it can be written again.
+    record: Mapping[str, Any] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
     notes: list[Note] = field(default_factory=list)
 
@@ -227,7 +232,7 @@ class _Reader:
             if part.extra:
                 extra.setdefault(part.format, []).append(part.extra)
         agents = {a: role.model for a, role in zip(task.agents, roles, strict=True) if role.model}
-        return Episode(
+        episode = Episode(
             library_version=__version__,
             task=task,
             turn_order=talk.turn_order if talk else None,
@@ -243,6 +248,30 @@ class _Reader:
             ),
             extra=extra,
         )
+        kept = self._kept(episode, parts)
+        return episode.model_copy(update={"extra": extra | kept}) if kept else episode
+
+    def _kept(self, episode: Episode, parts: Sequence[_Part]) -> dict[str, Any]:
+        """What it takes to write the first record of each of SOTOPIA's formats again."""
+        kept: dict[str, Any] = {}
+        for kind in sotopia.RECORD_FORMATS:
+            part = next((part for part in parts if part.format == kind), None)
+            if part is None:
+                continue
+            unlike = sotopia.unlike_ours(episode, kind, part.record)
+            try:
+                json.dumps(unlike, ensure_ascii=False, allow_nan=False).encode()
+            except ValueError as error:
+                self.notes.append(
+                    Note(
+                        f"{part.place} ({part.record_id})",
+                        f"cannot be written again as it was: {error}",
+                    )
+                )
+                continue
+            if unlike:
+                kept[kind] = unlike
+        return {sotopia.KEPT: kept} if kept else {}
 
     def _agree(self, by_rank: list[_Part]) -> tuple[list[_Role], list[_Part]]:
         """The roles, each thing from the first record that tells it; and the records that fit."""
@@ -395,6 +424,8 @@ def _context(text: str, names: Sequence[str]) -> dict[str, str]:
         if match:
             places.append((heading, match.start(), match.end()))
             position = match.end()
+    if not places:
+        return {}
     stop = re.compile(r"^(?:Conversation Starts:|Turn #\d+)", re.MULTILINE).search(text, position)
     ends = [start for _, start, _ in places[1:]] + [stop.start() if stop else len(text)]
     return {
@@ -463,7 +494,7 @@ def _turns(part: _Part, messages: Any) -> _Talk:
         for sender, receiver, text in turn:
             if sender == "Environment":
                 continue
-            to = (agents[receiver],) if receiver in agents else ()
+            to = tuple(agents[name] for name in receiver.split(", ") if name in agents)
             acts.append((agents[sender], _act(text, part, to)))
         turns.append(acts)
     talk = _Talk([])
@@ -674,7 +705,7 @@ def _models(part: _Part, models: Any) -> str:
     judge, *players = models or [""]
     for index, model in enumerate(players[: len(part.roles)]):
         part.role(index).model = str(model)
-    return f"{judge or 'unknown'} (recorded)"
+    return f"{judge or 'unknown'}{sotopia.RECORDED}"
 
 
 def _messages(
@@ -712,6 +743,7 @@ def _messages(
 
 def _episode_log(place: str, raw: Mapping[str, Any]) -> _Part:
     part = _start(place, "episode_log", raw)
+    part.record = raw
     part.environment = raw.get("environment")
     used = ("pk", "environment", "agents", "messages", "reasoning", "rewards", "rewards_prompt")
     part.extra = _rest(raw, *used)
@@ -728,6 +760,7 @@ def _episode_log(place: str, raw: Mapping[str, Any]) -> _Part:
 
 def _release(place: str, raw: Mapping[str, Any]) -> _Part:
     part = _start(place, "release", raw, "episode_id")
+    part.record = raw
     part.environment, part.codename = raw.get("environment_id"), raw.get("codename")
     part.context = raw.get("scenario")
     part.extra = _rest(
@@ -745,7 +778,8 @@ def _release(place: str, raw: Mapping[str, Any]) -> _Part:
         raw.get("experiment_model_name_pairs"),
         raw.get("agent_ids"),
     )
-    if "raw_rewards" in raw and [r[1] for r in raw["raw_rewards"]] != rewards:
+    raw_rewards = raw.get("raw_rewards", [])
+    if raw_rewards and [r[1] if isinstance(r, list) else r for r in raw_rewards] != rewards:
         part.remark("rewards and raw_rewards differ; rewards were kept")
         part.extra["raw_rewards"] = raw["raw_rewards"]
     for role in part.roles.values():

@@ -72,18 +72,6 @@ async def _judged(episode: Episode, judge: Judge) -> Episode:
     return episode.with_judgement(judgement)
 
 
-def merge(episodes: Iterable[Episode]) -> list[Episode]:
-    """Each episode once, with all its different judgements, in the order of first appearance."""
-    merged: dict[str, Episode] = {}
-    for episode in episodes:
-        known = merged.setdefault(episode.episode_id, episode)
-        new = [j for j in episode.judgements if j not in known.judgements]
-        if new:
-            judgements = (*known.judgements, *new)
-            merged[episode.episode_id] = known.model_copy(update={"judgements": judgements})
-    return list(merged.values())
-
-
 @dataclass(frozen=True)
 class Agreement:
     """How far two judges agree on one dimension, over the agents that both have scored.

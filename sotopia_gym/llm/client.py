@@ -468,7 +468,11 @@ class ChatClient(ChatModel):
             nonlocal body
             # Others may have taught the dialect while this request waited for its slot.
             body = self.body_of(request)
-            response = await sdk.chat.completions.with_raw_response.create(**body)
+            # The SDK walks through typed parameters value by value, schemas and all, which costs
+            # more than sending them; what is in extra_body goes out as it is.
+            response = await sdk.chat.completions.with_raw_response.create(
+                model=self.model, messages=[], extra_body=body
+            )
             try:
                 return self.settle(response.text)
             except ModelError as error:

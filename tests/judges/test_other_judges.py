@@ -12,7 +12,7 @@ from sotopia_gym.judges import OutcomeJudge
 from sotopia_gym.judges.calibrated import CalibratedJudge, Calibration, fit
 from sotopia_gym.judges.human import HumanJudge
 from sotopia_gym.judges.panel import PanelJudge
-from sotopia_gym.judges.rejudge import compare, merge, rejudge
+from sotopia_gym.judges.rejudge import compare, rejudge
 
 
 class Fixed(Judge):
@@ -187,10 +187,3 @@ class TestRejudging:
         judged = self.run(episodes[:2], OutcomeJudge())
         with pytest.raises(UnknownIdError, match="Did you mean 'outcome'"):
             compare(judged, "outcom", "truth")
-
-    def test_judgements_of_several_files_are_merged(self, episodes):
-        one = self.run(episodes, Fixed("a", goal=1))
-        other = self.run(episodes, Fixed("b", goal=2))
-        merged = merge([*one, *other, *one])
-        assert len(merged) == len(episodes)
-        assert all({j.judge for j in e.judgements} == {"a", "b"} for e in merged)
