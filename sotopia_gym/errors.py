@@ -131,6 +131,10 @@ class BatchError(ModelError):
     """A batch of requests failed as a whole, or cannot be run."""
 
 
+class WorkerError(SotopiaGymError, RuntimeError):
+    """Processes that play episodes are lost as fast as they are started."""
+
+
 class MissingDependencyError(SotopiaGymError, ImportError):
     """An optional dependency is not installed; the message names the extra to install."""
 

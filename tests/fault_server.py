@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import random
 import socket
 import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.parser import BytesParser
@@ -42,6 +43,7 @@ class Reply:
     trickle: bool = False
     hang: bool = False
     reset: bool = False
+    torn: bool = False
 
 
 Behaviour = Reply | Callable[[Request], Reply]
@@ -169,6 +171,34 @@ def hang() -> Reply:
 def reset() -> Reply:
     """A connection that is reset."""
     return Reply(reset=True)
+
+
+def torn() -> Callable[[Request], Reply]:
+    """A good answer that ends in the middle, with the connection."""
+
+    def behave(request: Request) -> Reply:
+        reply = ok()(request)
+        reply.torn = True
+        return reply
+
+    return behave
+
+
+def sometimes(
+    share: float, bad: Sequence[Behaviour], otherwise: Behaviour, *, seed: int = 0
+) -> Callable[[Request], Reply]:
+    """One of ``bad`` for a random share of the requests, ``otherwise`` for the others.
+
+    Which of the requests, by their number, get what depends on the seed alone.
+    """
+    rng, lock = random.Random(seed), threading.Lock()
+
+    def behave(request: Request) -> Reply:
+        with lock:
+            behaviour = rng.choice(bad) if rng.random() < share else otherwise
+        return behaviour(request) if callable(behaviour) else behaviour
+
+    return behave
 
 
 class FaultServer:
@@ -370,6 +400,10 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in reply.headers.items():
             self.send_header(name, value)
         self.end_headers()
+        if reply.torn:
+            self.wfile.write(reply.body[: len(reply.body) // 2])
+            self.close_connection = True
+            return
         if not reply.trickle:
             self.wfile.write(reply.body)
             return

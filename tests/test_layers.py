@@ -18,6 +18,7 @@ LAYERS = (
     ("agents", "judges"),
     ("envs",),
     ("registration", "rollout"),
+    ("benchmark",),
     ("cli",),
 )
 

@@ -2,5 +2,6 @@
 
 from sotopia_gym.rollout.engine import Progress, Rollout
 from sotopia_gym.rollout.jobs import Job, Rules
+from sotopia_gym.rollout.ray_engine import RayEngine
 
-__all__ = ["Job", "Progress", "Rollout", "Rules"]
+__all__ = ["Job", "Progress", "RayEngine", "Rollout", "Rules"]

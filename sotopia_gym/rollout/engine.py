@@ -11,23 +11,24 @@ from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
     Callable,
+    Coroutine,
     Iterable,
     Iterator,
     Mapping,
     Sequence,
 )
-from contextlib import ExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import Any, Final, Literal
 
 import numpy as np
 
 from sotopia_gym import agents as agent_specs
 from sotopia_gym import judges
 from sotopia_gym.agents.base import Agent, derive_seed
-from sotopia_gym.envs.dialogue import check_rules
+from sotopia_gym.envs.dialogue import Action, check_rules
 from sotopia_gym.envs.session import Session
 from sotopia_gym.episodes.journal import Journal
 from sotopia_gym.episodes.schema import Episode, Judgement, Usage
@@ -36,6 +37,7 @@ from sotopia_gym.judges import Judge
 from sotopia_gym.llm.client import ClientOptions
 from sotopia_gym.llm.endpoint import network
 from sotopia_gym.rollout.jobs import Job, Roles, Rules, plan
+from sotopia_gym.rollout.ray_engine import RayEngine, Recipe, Workers, connected
 from sotopia_gym.rollout.record import by_whom
 from sotopia_gym.tasks.schema import Suite, Task
 from sotopia_gym.tasks.suites import load_suite
@@ -121,9 +123,17 @@ class Rollout:
         max_cost: US dollars after which no more episodes are started.
         options: How language models that are named by specs are called.
         progress: Called after every episode.
+        engine: ``"local"`` plays in this process; ``"ray"``, or a
+            :class:`~sotopia_gym.rollout.ray_engine.RayEngine` with its settings, in others. With
+            Ray all caps are divided among the workers, and what is in flight when the rollout is
+            interrupted is not kept.
+
+    Attributes:
+        jobs: The episodes that it consists of.
 
     Raises:
         ConfigError: If an argument makes no sense.
+        MissingDependencyError: If Ray is needed but not installed.
         JudgeError: If the judge can never score a task.
     """
 
@@ -146,6 +156,7 @@ class Rollout:
         max_cost: float | None = None,
         options: ClientOptions | None = None,
         progress: Callable[[Progress], object] | None = None,
+        engine: Literal["local", "ray"] | RayEngine = "local",
     ) -> None:
         self.rules = rules or Rules()
         check_rules(self.rules.turn_order, self.rules.max_turns, self.rules.max_silent_turns)
@@ -179,6 +190,19 @@ class Rollout:
         self._concurrency = concurrency
         self._max_seconds, self._max_cost = max_seconds, max_cost
         self._tell = progress
+        self._ray: tuple[RayEngine, bytes] | None = None
+        if engine != "local":
+            ray = _ray_engine(engine)
+            recipe = Recipe(
+                cast=(agent, *listed),
+                # What "auto" means must not depend on a worker's environment.
+                judge=self.judge.name if self.judge and judge == "auto" else judge,
+                options=options or ClientOptions(),
+                rules=self.rules,
+                concurrency=concurrency,
+                prompts={name: player.prompt() for name, player in self._players.items()},
+            )
+            self._ray = ray, recipe.shared(ray.workers).packed()
         self._progress = Progress(total=len(self.jobs))
         self._started: float | None = None
         self._signals = 0
@@ -211,7 +235,8 @@ class Rollout:
         if self._started is not None:
             raise ConfigError("a rollout can be iterated over once; make another one.")
         self._started = time.monotonic()
-        with ExitStack() as stack:
+        self._progress = replace(self._progress, total=len(self.jobs))
+        async with AsyncExitStack() as stack:
             stack.callback(self._close)
             write: Callable[[Episode], None] = _keep_nothing
             done: set[str] = set()
@@ -220,14 +245,16 @@ class Rollout:
                 async for episode in self._resumed(self.journal):
                     done.add(episode.key)
                     yield episode
-            waiting = (job for job in self.jobs if job.key not in done)
+            waiting = [job for job in self.jobs if job.key not in done]
+            if self._ray is not None and waiting:
+                await stack.enter_async_context(connected(self._ray[0]))
             self._finished = asyncio.Queue()
             # Who does not take episodes away makes the workers wait, not the memory grow.
             room = asyncio.Semaphore(2 * self._concurrency)
-            running = min(self._concurrency, self._progress.total - len(done))
             self._workers = [
-                asyncio.create_task(self._work(waiting, write, room)) for _ in range(running)
+                asyncio.create_task(work) for work in self._working(waiting, write, room)
             ]
+            running = len(self._workers)
             for worker in self._workers:
                 worker.add_done_callback(self._ended)
             try:
@@ -295,6 +322,31 @@ class Rollout:
             if number % 100 == 99:
                 await asyncio.sleep(0)
 
+    def _working(
+        self,
+        waiting: Sequence[Job],
+        write: Callable[[Episode], None],
+        room: asyncio.Semaphore,
+    ) -> list[Coroutine[Any, Any, None]]:
+        """What plays all that waits."""
+        if self._ray is None:
+            jobs = iter(waiting)
+            running = min(self._concurrency, len(waiting))
+            return [self._work(jobs, write, room) for _ in range(running)]
+
+        async def take(episode: Episode) -> None:
+            await room.acquire()
+            self._finish(episode, write)
+
+        return Workers(
+            *self._ray,
+            waiting,
+            over=lambda: self._progress.stopped_by if self._over() else None,
+            stop=self.stop,
+            take=take,
+            fail=self._unplayable,
+        ).work()
+
     async def _work(
         self,
         waiting: Iterator[Job],
@@ -320,14 +372,20 @@ class Rollout:
                 self._progress = replace(self._progress, interrupted=self._progress.interrupted + 1)
                 raise
             episode = episode.model_copy(update={"seconds": time.monotonic() - started})
-            write(episode)
-            self._count(episode)
-            self._finished.put_nowait(episode)
+            self._finish(episode, write)
             # Players that never wait must not keep the loop to themselves.
             await asyncio.sleep(0)
 
+    def _finish(self, episode: Episode, write: Callable[[Episode], None]) -> None:
+        write(episode)
+        self._count(episode)
+        self._finished.put_nowait(episode)
+
     def _begin(self, job: Job) -> tuple[Session, dict[str, Agent]]:
-        session = Session(
+        return self._session(job), {r: self._players[n].fork() for r, n in job.agents.items()}
+
+    def _session(self, job: Job) -> Session:
+        return Session(
             job.task,
             seed=job.seed,
             rng=np.random.default_rng(job.seed),
@@ -335,22 +393,20 @@ class Rollout:
             max_turns=self.rules.max_turns,
             max_silent_turns=self.rules.max_silent_turns,
         )
-        players = {role: self._players[name].fork() for role, name in job.agents.items()}
-        for role, player in players.items():
-            player.reset(seed=derive_seed(job.seed, role))
-        return session, players
 
     async def _episode(self, job: Job, session: Session, players: Mapping[str, Agent]) -> Episode:
         started = time.monotonic()
         try:
+            for role, player in players.items():
+                player.reset(seed=derive_seed(job.seed, role))
             while session.dialogue.ending is None:
                 acting = session.dialogue.acting
                 if len(acting) == 1:
                     (role,) = acting
                     actions = {role: await players[role].aact(session.observe(role))}
                 else:
-                    took = await asyncio.gather(
-                        *(players[role].aact(session.observe(role)) for role in acting)
+                    took = await _together(
+                        [players[role].aact(session.observe(role)) for role in acting]
                     )
                     actions = dict(zip(acting, took, strict=True))
                 session.advance(actions)
@@ -379,6 +435,17 @@ class Rollout:
             seconds=time.monotonic() - started,
             **by_whom(players),
             **fields,
+        )
+
+    def _unplayable(self, job: Job, error: str) -> Episode:
+        """The record of a job that nobody could even begin to record."""
+        return self._session(job).episode(
+            key=job.key,
+            focal=job.focal,
+            repetition=job.repetition,
+            agents=dict(job.agents),
+            ending="failed",
+            error=error,
         )
 
     def _over(self) -> bool:
@@ -433,6 +500,17 @@ class Rollout:
             network().loop.submit(_call(self.interrupt))
 
 
+async def _together(acts: Iterable[Coroutine[Any, Any, Action]]) -> list[Action]:
+    """What they all do; if one fails, the others are ended rather than left to themselves."""
+    tasks = [asyncio.ensure_future(act) for act in acts]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 async def _judged(episode: Episode, judge: Judge) -> Episode:
     """The episode with the judge's verdict, or with why there is none."""
     try:
@@ -441,6 +519,9 @@ async def _judged(episode: Episode, judge: Judge) -> Episode:
         raise
     except (ModelError, JudgeError) as error:
         judgement = Judgement(judge=judge.name, error=str(error))
+    except Exception as error:  # nor must a judge that is broken cost other episodes
+        _log.exception("the judge failed in task %s", episode.task.task_id)
+        judgement = Judgement(judge=judge.name, error=f"{type(error).__name__}: {error}")
     return episode.with_judgement(judgement)
 
 
@@ -455,6 +536,14 @@ def _tasks(tasks: str | Suite | Iterable[Task], split: str | None) -> tuple[Task
     if not found:
         raise ConfigError("there are no tasks to play.")
     return found
+
+
+def _ray_engine(engine: str | RayEngine) -> RayEngine:
+    if isinstance(engine, RayEngine):
+        return engine
+    if engine == "ray":
+        return RayEngine()
+    raise ConfigError(f"engine must be 'local', 'ray' or a RayEngine, got {engine!r}.")
 
 
 def _keep_nothing(episode: Episode) -> None:
