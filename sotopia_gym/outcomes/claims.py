@@ -37,7 +37,7 @@ _TURNS: Final = frozenset("but if unless while so".split())
 _STOPS: Final = frozenset(".!?;\n")
 # "the hats [can go] to me"
 _LINKING: Final = frozenset(
-    "go goes going will can would could should may is are be being all just".split()
+    "go goes going will can would could should may is are be being all just only".split()
 )
 # A denial reaches over "I" in "I don't think I can give you ...", not in "I can't, I need ...".
 _OPENING: Final = frozenset("think want that believe can could will".split())
@@ -77,10 +77,12 @@ class Message:
     Attributes:
         claims: Who gets what, in the order said.
         unclear: Whether it also names things in a way that was not understood.
+        denies: Whether it also names things that it says someone does not get.
     """
 
     claims: list[Claim] = field(default_factory=list)
     unclear: bool = False
+    denies: bool = False
 
 
 def read_claims(tokens: Sequence[Token], vocabulary: Vocabulary, focus: int | None) -> Message:
@@ -104,9 +106,13 @@ def read_claims(tokens: Sequence[Token], vocabulary: Vocabulary, focus: int | No
             clause.append(token)
             continue
         clause, focus = _with_numbers(clause, vocabulary, focus)
+        message.unclear = message.unclear or _counts_unknown(clause)
         if any(isinstance(word, Thing) for word in clause):
-            claims, unclear = _settled(clause, _Clause(clause, vocabulary).claims(), last)
+            reading = _Clause(clause, vocabulary)
+            claims, unclear = _settled(clause, reading.claims(), last)
+            unclear = unclear or reading.unclear or _offers_choice(clause)
             message.claims += claims
+            message.denies = message.denies or reading.denying
             message.unclear = message.unclear or unclear
             if claims:
                 last = None if claims[-1].owner == "unsaid" else claims[-1].owner
@@ -128,6 +134,8 @@ class _Clause:
         self._giving = self._letting = self._sharing = False
         self._negated = self._asking = self._comparing = False
         self._reason = self._wanting = False
+        self.unclear = False  # whether it cannot be told who gets something that is named
+        self.denying = False  # whether something is named that someone does not get
 
     def claims(self) -> list[Claim]:
         """What is claimed; the owner is None where the clause does not say."""
@@ -149,10 +157,13 @@ class _Clause:
 
     def _name(self, thing: Thing, before: Token) -> None:
         claim = Claim(self._owner, thing, weak=self._reason or self._wanting)
+        if self._reason and self._wanting and thing.exact and self._claims:
+            self.unclear = True  # "you get a hat since it is what I want and a ball": who the ball?
         if self._sharing:
             claim = Claim("both", self._half(thing))
         if not (self._negated or self._asking or self._comparing):
             self._claims.append(claim)
+        self.denying = self.denying or (self._negated and not self._wanting)
         self._listed.append(claim)
         self._segment.append(claim)
         if before == "or" and len(self._listed) > 1:
@@ -286,6 +297,8 @@ class _Clause:
                 claim.owner = "both"
         elif word == "than" or (word == "of" and before == "instead"):
             self._comparing = True
+        elif word == "for" and self._owner is None and _is_exact(before) and _is_exact(after):
+            self.unclear = True  # "I can do 2 hats for 2 books": who would get the hats?
         elif word in ("for", "in") and self._listed and self._owner in ("speaker", "other"):
             if isinstance(after, Thing) or after in ("exchange", "return"):
                 self._restart(opposite(self._owner))  # "2 hats for the ball"
@@ -355,6 +368,19 @@ def _counts_as_said(thing: Thing) -> bool:
     return thing.exact or thing.kind in ("rest", "part", "each")
 
 
+def _is_exact(token: Token) -> bool:
+    return isinstance(token, Thing) and token.exact
+
+
+def _offers_choice(clause: Sequence[Token]) -> bool:
+    """Whether the clause says what else could be done: "or you take the hats"."""
+    for position, token in enumerate(clause):
+        after = clause[position + 1 :]
+        if token == "or" and (position == 0 or (after and after[0] in _PERSONS)):
+            return any(isinstance(word, Thing) for word in after)
+    return False
+
+
 def _has_stray_number(clause: Sequence[Token]) -> bool:
     """Whether a list of things goes on with a number of something unknown."""
     listing = False
@@ -366,6 +392,16 @@ def _has_stray_number(clause: Sequence[Token]) -> bool:
         elif token not in (",", "and", "plus", "with"):
             listing = False
     return False
+
+
+def _counts_unknown(clause: Sequence[Token]) -> bool:
+    """Whether someone is to get a number of something unknown ("you take 2 of the long ones")."""
+    triples = zip(clause, clause[1:], clause[2:], strict=False)
+    verbs = (_TAKING | _WANTING | _GIVING) - {"have", "has", "having"}
+    return any(
+        verb in verbs and isinstance(number, str) and number.isdigit() and of == "of"
+        for verb, number, of in triples
+    )
 
 
 def _with_numbers(

@@ -180,7 +180,7 @@ class Vocabulary:
         return self._marks.get(word) or word
 
     def _thing(self, match: re.Match[str]) -> Thing:
-        if match["part"]:
+        if match["part"] or match["more"]:
             return Thing("part")
         if match["rest"]:
             return Thing("rest")
@@ -208,6 +208,7 @@ _THING: Final = re.compile(
     rf"@(?P<item>\d+)(?P<form>[spm])(?: {_CONTAINERS}\b)?"
     rf"(?: ?[:=(-]? ?(?P<tail>\d+)\b(?! ?(?:/|(?:{_DETERMINERS}|{_CONTAINERS})\b|@)) ?\)?)?"
     rf"|\b(?P<part>(?:\d+|some|half|1/2)(?: more)? (?:of |from |out of )){_REST}\b"
+    rf"|\b(?P<more>more (?:items|supplies))\b"
     rf"|\b(?P<rest>{_REST})\b"
     rf"|\b(?P<everything>{_EVERYTHING})\b(?! (?:i|you|we|is|that|sounds?|looks?|works?|will)\b)"
     r"|\b(?P<nothing>nothing)\b(?! (?:else|more|to|wrong|but)\b)"
@@ -215,7 +216,7 @@ _THING: Final = re.compile(
 
 
 # What every match of it has, to pass over the many sentences without.
-_NAMING: Final = re.compile(r"@|\b(?:rest|each|every|else|other|remain|left|all|nothing)")
+_NAMING: Final = re.compile(r"@|\b(?:rest|each|every|else|other|remain|left|all|nothing|more)")
 
 
 def _names(item: Item) -> Iterator[tuple[str, str]]:
@@ -299,7 +300,7 @@ def _counted(index: int, item: Item, match: re.Match[str]) -> Thing:
         return _of(index, total, total // 2 if total % 2 == 0 else None)
     if numbers:
         wrong = ("all" in before and numbers[0] != total) or (
-            len(numbers) > 1 and numbers[-1] != total
+            len(numbers) > 1 and (numbers[-1] != total or "of" not in before)
         )
         return _of(index, total, None if wrong else numbers[0])
     if "other" in before or "remaining" in before:

@@ -103,10 +103,14 @@ _REJECTION: Final = re.compile(
     r"^(?:no|nope|nah|never)\b(?! (?:problem|worries|prob|doubt|issue))"
     r"|\bnot (?:\w+ ){0,3}(?:work|accept|agree|do (?:that|it|this)|happen|fair|enough|acceptable"
     r"|good|a (?:good|fair) deal)\b"
-    r"|\b(?:no way|not a chance|unfair|bad deal)\b"
+    r"|\b(?:no way|not a chance|unfair|(?:that|this) is (?:\w+ )?worse|bad deal)\b"
 )
 _COUNTER: Final = re.compile(
     r"\b(?:how|what) about\b(?! (?:you|yourself)(?:$| \?))|\binstead\b|\brather\b|\bwhat if\b"
+)
+_ASKS_FOR_OFFER: Final = re.compile(
+    r"\bwhat (?:will|would|can|could|do|are) (?:you|i) (?:\w+ )?"
+    r"(?:give|giving|get|getting|offer|offering)\b"
 )
 _NO_DEAL: Final = re.compile(
     r"\bno (?:\w+ )?(?:deal|agreement)\b"
@@ -117,7 +121,7 @@ _NO_DEAL: Final = re.compile(
     r"|\bwe (?:both )?(?:disagree|get nothing|get 0|walk away)\b|\bimpasse\b"
     r"|\b(?:nothing|leave it) then\b"
 )
-_CONDITION: Final = re.compile(r"\b(?:or|if|unless|otherwise|without|before|until)\b")
+_CONDITION: Final = re.compile(r"\b(?:or|if|unless|otherwise|without|before|until|yet)\b")
 
 
 @dataclass(slots=True)
@@ -153,7 +157,7 @@ def _read_stance(tokens: Sequence[Token]) -> _Stance:
             stance.rejects = stance.rejects or _REJECTION.search(part) is not None
             if not asks and not conditional and _NO_DEAL.search(part):
                 stance.breaks_off = True
-    if stance.rejects or stance.counters:
+    if stance.rejects or stance.counters or _ASKS_FOR_OFFER.search(words):
         stance.accepts = False
     return stance
 
@@ -273,7 +277,9 @@ class _Talk:
         elif message.unclear and not settles:
             self._clear()
         elif said is not None:
-            self._weigh(self._put(speaker, message, said, stance, guessed), said, stance)
+            offer = self._put(speaker, message, said, stance, guessed)
+            partial = offer.told is None and (message.unclear or message.denies or stance.counters)
+            self._weigh(offer, said, repeats=not (partial or said.open or stance.rejects))
         elif stance.accepts:
             self._accept(speaker)
         elif stance.rejects:
@@ -374,10 +380,17 @@ class _Talk:
     def _split(self, shares: Mapping[int, int]) -> Split:
         return tuple(shares[item] for item in range(len(self.counts)))
 
-    def _weigh(self, offer: _Offer, said: Proposal, stance: _Stance) -> None:
-        """Whether an offer says again what the other offered, or what was agreed."""
+    def _weigh(self, offer: _Offer, said: Proposal, *, repeats: bool) -> None:
+        """Whether an offer says again what the other offered, or what was agreed.
+
+        Args:
+            offer: The offer.
+            said: What it was read from.
+            repeats: Whether it can be a repetition. "How about just the ball?" is something else
+                than the split that it would fit.
+        """
         shares = self._first(offer.speaker, said.share)
-        sure = bool(shares) and not said.open and not stance.rejects
+        sure = bool(shares) and repeats
         before, self._offer, self.broken_off = self._offer, offer, False
         if sure and before is not None and before.speaker != offer.speaker and before.fits(shares):
             base = before
