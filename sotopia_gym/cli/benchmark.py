@@ -207,12 +207,11 @@ def _print_result(console: Console, result: Result) -> None:
 def _print_measures(console: Console, group: Group) -> None:
     from rich.table import Table
 
-    table = Table("mean [95 % interval]", "agent", "partner", "values")
-    for name in _ordered(group.scores):
-        partner = group.partner.get(name)
-        table.add_row(name, str(group.scores[name]), _cell(partner), str(group.scores[name].count))
-    for name, estimate in (group.outcomes | group.conversation).items():
-        table.add_row(name, str(estimate), "", str(estimate.count))
+    table = Table("mean [95 % interval]", "agent", "partner", "values", "scenarios")
+    shown = {name: group.scores[name] for name in _ordered(group.scores)}
+    for name, own in (shown | group.outcomes | group.conversation).items():
+        partner = _cell(group.partner.get(name)) if name in shown else ""
+        table.add_row(name, str(own), partner, str(own.count), str(own.scenarios))
     console.print(table)
 
 
@@ -221,12 +220,12 @@ def _print_groups(console: Console, title: str, groups: Mapping[str, Group]) -> 
 
     shown = [name for name in _MAIN if any(name in group.scores for group in groups.values())]
     agreed = any(group.outcomes for group in groups.values())
-    table = Table(title, "episodes", *shown, *(["agreement"] if agreed else []))
+    table = Table(title, "episodes", "scenarios", *shown, *(["agreement"] if agreed else []))
     for name, group in groups.items():
         cells = [_cell(group.scores.get(measure)) for measure in shown]
         if agreed:
             cells.append(_cell(group.outcomes.get("agreement")))
-        table.add_row(_visible(name), str(group.episodes), *cells)
+        table.add_row(_visible(name), str(group.episodes), str(group.scenarios), *cells)
     console.print(table)
 
 

@@ -32,6 +32,7 @@ from sotopia_gym.envs.dialogue import Action, check_rules
 from sotopia_gym.envs.session import Session
 from sotopia_gym.episodes.journal import Journal
 from sotopia_gym.episodes.schema import Episode, Judgement, Usage
+from sotopia_gym.episodes.store import latest
 from sotopia_gym.errors import BudgetExceededError, ConfigError, JudgeError, ModelError
 from sotopia_gym.judges import Judge
 from sotopia_gym.llm.client import ClientOptions
@@ -314,9 +315,8 @@ class Rollout:
     async def _resumed(self, journal: Journal) -> AsyncIterator[Episode]:
         """The complete episodes of this rollout that the journal holds."""
         wanted = {job.key for job in self.jobs}
-        for number, episode in enumerate(journal):
+        for number, episode in enumerate(latest(journal)):
             if episode.complete and episode.key in wanted:
-                wanted.discard(episode.key)
                 self._progress = replace(self._progress, resumed=self._progress.resumed + 1)
                 yield episode
             if number % 100 == 99:

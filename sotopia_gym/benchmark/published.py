@@ -1,0 +1,121 @@
+"""Published numbers of the official suites, with how a run's protocol differs from theirs."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any, Final
+
+from sotopia_gym.benchmark.result import Config, Counts, Published, PublishedRow
+from sotopia_gym.tasks.suites import OFFICIAL_SUITES
+
+SELF_PLAY: Final = "itself"
+"""The partner of an agent that plays all roles."""
+
+_PEOPLE: Final = "people"
+
+_DATE: Final = re.compile(r"-\d{4}(-\d\d-\d\d)?$")
+"""How the name of a model's snapshot ends: "-0613", "-2024-08-06"."""
+
+
+def published(config: Config, counts: Counts) -> Published:
+    """The published rows of the suite that a run played, next to what the run did otherwise."""
+    if config.suite not in OFFICIAL_SUITES:
+        return Published(
+            note=f"Published numbers are of other tasks ({', '.join(OFFICIAL_SUITES)}) and not "
+            f"comparable with suite {config.suite!r}."
+        )
+    rows = [
+        row.model_copy(update={"differences": tuple(_differences(row, config, counts))})
+        for row in _rows()
+        if row.suite == config.suite
+    ]
+    return Published(
+        note=f"Published numbers of {config.suite}. They were made by other protocols: what is "
+        "known to differ from this run is listed for each row.",
+        rows=tuple(rows),
+    )
+
+
+@lru_cache
+def _rows() -> tuple[PublishedRow, ...]:
+    raw: dict[str, Any] = json.loads(
+        (files("sotopia_gym") / "published.json").read_text(encoding="utf-8")
+    )
+    return tuple(
+        PublishedRow(
+            model=model,
+            source=raw["sources"][table["source"]],
+            **{key: table[key] for key in table if key not in ("source", "columns", "rows")},
+            scores=dict(zip(table["columns"], values, strict=True)),
+        )
+        for table in raw["tables"]
+        for model, values in table["rows"].items()
+    )
+
+
+def _differences(row: PublishedRow, config: Config, counts: Counts) -> Iterator[str]:
+    """What this run did otherwise, in words."""
+    if row.judge == _PEOPLE:
+        yield f"judge: people rated theirs, ours is {config.judge}"
+    else:
+        yield from _another("judge", row.judge, config.judge, config.judge_models)
+        if config.judge_prompt:
+            yield f"judge's prompt: ours is worded by this library (version {config.judge_prompt})"
+    if len(config.partners) > 1:
+        how = "every one of" if config.every_partner else "one drawn from"
+        yield f"partner: theirs is {row.partner}, ours is {how} {', '.join(config.partners)}"
+    else:
+        (ours,) = config.partners or (SELF_PLAY,)
+        yield from _another("partner", row.partner, ours, config.models.get(ours, ()))
+    yield from _episodes_differ(row, config, counts)
+    if row.max_turns is not None and row.max_turns != config.rules.max_turns:
+        yield f"turns: theirs end after {row.max_turns}, ours after {config.rules.max_turns}"
+    if config.rules.turn_order != "round-robin":
+        yield f"turn order: ours is {config.rules.turn_order!r}, SOTOPIA's 'round-robin'"
+    if row.roles == "both" and config.roles != "both":
+        yield f"roles: theirs are both, ours the {config.roles}"
+    if config.prompts:
+        versions = sorted({version for used in config.prompts.values() for version in used})
+        yield f"players' prompts: ours are {', '.join(versions)}, theirs are not recorded here"
+
+
+def _episodes_differ(row: PublishedRow, config: Config, counts: Counts) -> Iterator[str]:
+    counted = f"{counts.scored} scored of {config.scenarios} scenarios"
+    if row.episodes is None:
+        yield f"episodes: how many theirs are is not recorded here, ours are {counted}"
+    elif (row.episodes, row.scenarios) != (counts.scored, config.scenarios):
+        yield f"episodes: theirs are {row.episodes} of {row.scenarios} scenarios, ours {counted}"
+    if counts.scored < counts.planned:
+        missing = counts.planned - counts.scored
+        yield f"missing: {missing} of our {counts.planned} episodes have no score"
+    if config.split is not None:
+        yield f"tasks: ours are those of the split {config.split!r} only"
+
+
+def _another(what: str, theirs: str | None, ours: str, answered: Sequence[str]) -> Iterator[str]:
+    """How two models differ, if they do.
+
+    Args:
+        what: What they are there for.
+        theirs: The model of a paper, as it calls it.
+        ours: The spec of ours.
+        answered: How the server of ours names it.
+    """
+    dated = f"{ours}, answered as {', '.join(answered)}" if answered else ours
+    if theirs is None:
+        yield f"{what}: theirs is not recorded here, ours is {dated}"
+        return
+    # Of a spec, the model without its address and prompt.
+    name = re.split(r"[@?]", ours)[0].casefold()
+    if name == theirs.casefold():
+        same, known = True, _DATE.search(name) is not None or theirs == SELF_PLAY
+    else:
+        same, known = _DATE.sub("", name) == theirs.casefold(), False
+    if not same:
+        yield f"{what}: theirs is {theirs}, ours is {dated}"
+    elif not known:
+        yield f"{what}'s snapshot: theirs is told as {theirs} only, ours is {dated}"
