@@ -47,6 +47,7 @@ from sotopia_gym.tasks.families.base import (
     require_read,
     said_to_all,
 )
+from sotopia_gym.tasks.families.wording import folded
 from sotopia_gym.tasks.schema import Constraint, OutcomeSpec, RelationshipType, Scenario, Task
 
 Choice = Literal["cooperate", "defect"]
@@ -384,14 +385,16 @@ _TAIL: Final = r"""(?=\s*(?:$|[.,!;:()])|\s[–—-]|\s(?:again|too|as|and|becau
 # No move with one of these words is an unconditional one.
 _OPEN: Final = re.compile(
     r"""\?\W*$ | \b(?:if|unless|maybe|perhaps|might|provided|providing|except|depend(?:s|ing)?
-      |(?:as|so)\ long\ as|assuming|until|suppose|supposing|imagine|or|once(?!\ (?:more|again))
+      |(?:as|so)\ (?:long|soon)\ as|subject\ to|in\ your\ dreams|assuming|until
+      |suppose|supposing|imagine|or|once(?!\ (?:more|again))
       |probably|possibly|pretend(?:ing)?|only\ when|condition|in\ case|in\ theory|for\ example
       |hypothetically)\b""",
     re.X,
 )
 _AFTERTHOUGHT: Final = re.compile(
     r"""^(?:(?:but|and|that\ is|or|though),?\ )?(?:(?:only|just)\ (?:if|when|once)\b|unless\b
-      |provided\b|(?:as|so)\ long\ as\b|assuming\b|on\ (?:the\ |one\ )?condition\b|if\ [^,]*$
+      |provided\b|(?:as|so)\ (?:long|soon)\ as\b|subject\ to\b|assuming\b
+      |on\ (?:the\ |one\ )?condition\b|if\ [^,]*$
       |(?:(?:it|that|this|which)\ )?(?:all\ )?depends\b|or\ (?:maybe|perhaps|not)\b)""",
     re.X,
 )
@@ -399,8 +402,9 @@ _REPORT: Final = re.compile(
     r"\b(?:said|say|says|saying|told|tell|claim\w*|promised?|wrote|asked|quote|example|instance"
     r"|he|she|they|let's|would|could|should|heard?|not|never|no)\b|n't\b"
 )
+_PRETENCE: Final = re.compile(r"^as [^,]*,|\b(?:false|lie|believes?|please|your|when|once)\b")
 _TAKEN_BACK: Final = re.compile(
-    r"\b(?:just kidding|only joking|just joking|scratch that|strike that|no,? wait|wait,? no"
+    r"\b(?:(?<!not )(?<!n't )(?:kidding|joking)|i lied|scratch that|strike that|no,? wait|wait,? no"
     r"|on second thoughts?|correction|not really|i take that back)\b|^not[.!]*$"
 )
 _SENTENCE: Final = re.compile(r"(?<=[.!?;])\s+|\n+|,?\s+and\s+(?=(?:(?:in|for)\s)?round\s\w+\s?:)")
@@ -463,7 +467,7 @@ def follow(
 
 
 def _sentences(text: str) -> list[str]:
-    plain = re.sub(r"[*_`]", "", text.lower().replace("’", "'")).strip()
+    plain = re.sub(r"[*_`]", "", folded(text).lower().replace("’", "'")).strip()
     plain = re.sub(r"[“”]", '"', plain)
     if plain.count('"') == 2 and plain[0] == plain[-1] == '"':
         plain = plain[1:-1]
@@ -478,7 +482,7 @@ def _announced(sentence: str, moves: tuple[Move, Move]) -> tuple[int, Choice] | 
     if "round" not in sentence or _OPEN.search(sentence):
         return None
     match = next((m for m in (p.match(sentence) for p in _patterns(moves)) if m), None)
-    if match is None or _REPORT.search(match["lead"]):
+    if match is None or _REPORT.search(match["lead"]) or _PRETENCE.search(match["lead"]):
         return None
     choice = 0 if match["c"] else 1
     after = sentence[match.end() :]
@@ -495,14 +499,19 @@ def _patterns(moves: tuple[Move, Move]) -> tuple[re.Pattern[str], ...]:
     move = rf"(?:(?P<c>{_forms(moves[0])})|(?P<d>{_forms(moves[1])}))"
     where = rf"(?P<round>{_ROUND})"
     i = rf"(?:{_WILL}|{_MINE}\ (?:is|stays|remains)(?:\ to|:)?\ )"
-    return tuple(
-        re.compile(f"(?P<lead>{_LEAD}){form}{_TAIL}", re.X)
-        for form in (
-            rf"(?:{_MINE}:\ )?(?:(?:in|for)\ )?{where}\s?[:,.–—-]*\s?{i}{move}",
-            rf"{i}{move}(?:\ (?:again|too|as\ well))?,?\ (?:in|for)\ {where}",
-            rf"{_MINE}\ (?:for|in)\ {where}(?:\ is(?:\ to|:)?\ |:\ (?:{_WILL}|to\ )?){move}",
-        )
+    labelled = rf"(?:(?:in|for)\ )?{where}\s?[:,.–—-]*\s?{i}{move}"
+    forms = (
+        (_LEAD, rf"(?:{_MINE}:\ )?{labelled}"),
+        (_LEAD, rf"{i}{move}(?:\ (?:again|too|as\ well))?,?\ (?:in|for)\ {where}"),
+        (_LEAD, rf"{_MINE}\ (?:for|in)\ {where}(?:\ is(?:\ to|:)?\ |:\ (?:{_WILL}|to\ )?){move}"),
+        # "I want us both to do well, so Round 1: I cover.", "My choice is round 1: I cover."
+        (
+            r"(?=[^:]*?\b(?:i|i'm|me|my|we|us|you)\b)"
+            rf"(?:[^:]*?(?:,|\ and|\ so|:|{_MINE}\ is)\ )(?:so\ |and\ |then\ )?",
+            labelled,
+        ),
     )
+    return tuple(re.compile(f"(?P<lead>{lead}){form}{_TAIL}", re.X) for lead, form in forms)
 
 
 def _forms(move: Move) -> str:
@@ -682,7 +691,9 @@ class _Player(Script):
             return False
         odd = mine % 2 == 0
         asked = odd is (self._table.opens == self._brief.name)
-        return mine < theirs or asked or self._waited > 0
+        # To go first in the last round is worth nothing but trust: that is not to be waited for.
+        out_of_turn = self._waited > 0 and mine + 1 < self._table.rounds
+        return mine < theirs or asked or out_of_turn
 
     def _choose(self, mine: Sequence[Choice], theirs: Sequence[Choice]) -> Choice:
         """The move in round ``len(mine) + 1``; the other's may be known already."""
@@ -712,8 +723,8 @@ class _Player(Script):
             return "cooperate"
         gain = left * (payoffs.reward - payoffs.punishment)
         cost = payoffs.punishment - payoffs.sucker
-        forgives = theirs.count("defect") <= self._FORGIVEN and gain > cost
-        return "cooperate" if forgives or cost < 0 else "defect"
+        forgives = theirs.count("defect") <= self._FORGIVEN and gain > cost and left > 0
+        return "cooperate" if forgives else "defect"
 
     def _told(self, lines: Sequence[str], **values: Any) -> str:
         """One of the lines that was not told just before, filled in."""

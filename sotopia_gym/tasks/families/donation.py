@@ -298,7 +298,7 @@ _ASKER_GOALS: Final = (
 _NO_MINIMUM: Final = (
     "Any sum is of use, however small.",
     "Even a small sum would help.",
-    "But nothing is too little to be welcome.",
+    "No sum is too small to be welcome; only with none at all you would go away empty-handed.",
 )
 _MINIMUM: Final = (
     "Less than {minimum} would not help at all: it would be as if nothing had been given.",

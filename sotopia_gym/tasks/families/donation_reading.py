@@ -156,11 +156,22 @@ _ASK: Final = re.compile(
       | \bi(?:\ \w+|'\w+){{0,4}}?\ (?:ask(?:ing)?|borrow|hop(?:e|ing)|need){_SOME}¤
       | \b(?:how|what)\ about{_SOME}¤
       | \b(?:let'?s|could\ we|shall\ we)\ (?:say|make\ it|do|settle\ on|agree\ on)\ ¤
-      | \b(?:would|is)\ ¤\ (?:\w+\ )?(?:be|possible|okay|ok|all\ right|alright|too\ much|work)\b
+      | \b(?:would|is)\ ¤\ (?:\w+\ )?(?:be|possible|okay|ok|all\ right|alright|work)\b
       | {_START}(?:please\ )?(?:lend\ me|give\ (?:me|us)|make\ it|donate){_SOME}¤
       | \b(?:so|then)\ you(?:'ll|\ will|\ can|'d)?\ (?:give|donate|lend){_SOME}¤
       | \bi(?:'ll|\ will)\ put\ you\ down\ for\ ¤
       | ^(?:(?:and|or|so|then|maybe|perhaps|even|just|with)[,\s]+)*¤(?:,?\ then)?\?""",
+    re.I | re.X,
+)
+# A "yes" to a question about a sum ("Is $500 a lot?", "Can you see that I need $500?") gives none.
+_ABOUT_IT: Final = re.compile(
+    r"""\btoo\ much\b | \b(?:whether|that\ (?:i|we|they|it)|if\ (?:i|we|they|it))\b
+      | \bif\ (?:¤|you\ (?!could|can|would))
+      | \b(?:see(?!\ your\ way)|believe|understand|know|remember|think|agree|feel|sounds?|seems?
+        |looks?|hate|mind|lot|silly|refuse)\b
+      | ¤[^¤]{0,80}\b(?:and|or)
+          \ (?:do|are|is|have|has|did|will|was|were|does|what|how|why|where|who)\b
+      | \bas\ an?\b""",
     re.I | re.X,
 )
 # What is only mentioned, compared, estimated, reported or meant for others is no such amount.
@@ -172,7 +183,8 @@ _MENTION: Final = re.compile(
       |roughly|approximately|at\ (?:least|most)|(?:less|more|fewer|higher|other)\ than
       |maximum|minimum|half|twice|double|plus|minus|worth|another|extra|additional
       |on\ top|elsewhere|some(?:one|body)\ else|other\ (?:charit|caus)\w+|thought|matter\ of|as\ if
-      |like\ hell|raised|costs?|total|altogether)\b
+      |like\ hell|over\ my\ dead\ body|only\ (?:to|for)\ (?:my|family|friends)
+      |you\ say|raised|costs?|total|altogether)\b
       | (?:(?<!how\ )(?<!what\ )about|over|under)\ ¤
       | ¤\s(?:more|extra|each|or\s(?:more|less)|from\ (?!me\b|you\b|my\b|now\b|today|tomorrow|next))
       | \b(?:give|donate|offer|lend|spare)\b.{0,80}\bup\ to\ ¤
@@ -187,6 +199,7 @@ _UNSURE: Final = re.compile(
       |before\ (?:i|you|we)|whether|should\ i|dream)\b""",
     re.I | re.X,
 )
+_AFTERWARDS: Final = re.compile(r"^(?:as soon as|when|once|after (?:i|you|we))\b", re.I)
 _MORE: Final = (
     r"(?:more|higher|further|extra|beyond|above|increase|(?:that|so|this|as|quite\ that|too)\ much"
     r"|(?:full|whole|entire)|all\ of|everything|everyone|a\ (?:bit|little))\b"
@@ -331,6 +344,8 @@ def read_asker(text: str, period: Period = "once") -> Said:
         question = negotiation.is_question(clause)
         if negotiation.retracted(clause) or _UNWANTED.search(marked):
             amounts, wants = set(), False
+        elif named and _ABOUT_IT.search(marked):
+            amounts, presses = set(), True
         elif named and _ASK.search(marked) and not _denied(marked):
             amounts, wants, presses = amounts | named, True, True
         elif question:
@@ -376,6 +391,7 @@ def _open(scope: str, following: str) -> bool:
     return (
         _denied(scope)
         or negotiation.hedged(scope.strip(), reserved)
+        or _AFTERWARDS.search(following) is not None
         or _UNSURE.search(scope) is not None
     )
 

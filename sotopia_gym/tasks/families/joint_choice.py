@@ -39,6 +39,7 @@ from sotopia_gym.tasks.families.base import (
     said_to_all,
 )
 from sotopia_gym.tasks.families.negotiation import Reading, Statement
+from sotopia_gym.tasks.families.wording import enquires, listed
 from sotopia_gym.tasks.schema import Constraint, OutcomeSpec, RelationshipType, Scenario, Task
 
 
@@ -153,7 +154,7 @@ class JointChoiceFamily(Family):
                 scenario_id=task_id,
                 codename=f"joint choice: {setting['id'].replace('-', ' ')}",
                 source="sotopia_gym joint_choice family",
-                context=setting["scene"].format(options=_listed(options, "or")),
+                context=setting["scene"].format(options=listed(options, "or")),
                 goals=tuple(
                     _goal(spec, agent, reason, setting["fallback"], rng)
                     for agent, reason in zip(spec.values, reasons, strict=True)
@@ -282,19 +283,15 @@ def _draw_spec(options: tuple[str, ...], rng: random.Random) -> JointChoiceSpec:
 def _goal(spec: JointChoiceSpec, agent: str, reason: str, fallback: str, rng: random.Random) -> str:
     ranked = sorted(zip(spec.values[agent], spec.options, strict=True), reverse=True)
     entry = rng.choice(_ENTRIES)
-    worth = _listed([entry.format(option=o, value=f"{v:g}") for v, o in ranked], "and")
+    worth = listed([entry.format(option=o, value=f"{v:g}") for v, o in ranked])
     parting = rng.choice(_PARTINGS).format(fallback=fallback, points=f"{spec.fallback[agent]:g}")
     impossible = [o for v, o in ranked if v < spec.fallback[agent]]
-    limit = f"So {_listed(impossible, 'and')} would be worse than nothing. " if impossible else ""
+    limit = f"So {listed(impossible)} would be worse than nothing. " if impossible else ""
     private = reason.format(best=ranked[0][1], worst=ranked[-1][1])
     return (
         f"{rng.choice(_OPENINGS).format(worth=worth)} {parting} {limit}"
         f"(<extra_info>Extra information: {private}</extra_info>)"
     )
-
-
-def _listed(parts: Sequence[str], last: str) -> str:
-    return ", ".join(parts[:-1]) + f" {last} {parts[-1]}" if len(parts) > 1 else parts[0]
 
 
 # --- naming ---------------------------------------------------------------------------------
@@ -527,10 +524,12 @@ _FOR: Final = re.compile(
       |prefer|happy|glad|good|suits?|works?|nicely|fine|keen|enjoy|pleased|warm)\b""",
     re.X,
 )
-# Questions that ask for consent; a "yes" to any other accepts no offer.
-_FOR_CONSENT: Final = re.compile(
-    r"\b(?:deal|agreed?|accept|settled?|shall we|what do you say|are you in|all right|okay)\b"
+# Acceptances that can mean nothing but an offer.
+_OF_AN_OFFER: Final = re.compile(
+    r"\b(?:deal|agreed?|accept(?:ed)?|(?:your|the) (?:offer|proposal|suggestion|idea|choice))\b"
 )
+# What somebody may say yes to in place of an earlier offer: "Let us first talk about the menu."
+_ELSE: Final = re.compile(r"\b(?:let's|let us|i'll|i will|we'll|we will|shall i|let me)\b|\?")
 _PLAIN_YES: Final = re.compile(
     r"^\W*(?:(?:yes|yeah|yep|ok|okay|sure|fine|alright|all right|great|good|thanks|thank you)\b"
     r"\W*)+$"
@@ -571,7 +570,9 @@ def read_statement(text: str, options: tuple[str, ...], heard: str | None = None
             refused = refused or against or _SOFTLY_AGAINST.search(piece) is not None
             kind = None if against else _offers(lead + naming.template)
             # "Friday? That is too early."
-            doubted = negotiation.is_question(clause) and number <= last_objection
+            doubted = negotiation.is_question(clause) and (
+                number <= last_objection or "?!" in clause
+            )
             if naming.option is None or kind is None or doubted or _MENTION.search(lead):
                 aside = aside or against or naming.option is None or naming.option != heard
                 continue
@@ -588,26 +589,29 @@ def read_statements(
 ) -> Iterator[Statement[str]]:
     """What a conversation means, statement by statement.
 
-    A plain "yes" to a question that is no proposal answers that question and accepts nothing.
+    A plain "yes" answers the other's latest words: it accepts only an offer that was made in them,
+    and not followed there by another question, or a question for consent to it. Other acceptances
+    that may as well mean something else ("Sounds good.") do not reach back beyond another question
+    or suggestion of the other.
 
     Args:
         said: Speaker, turn and words of everything said, oldest first.
         options: What there is to choose from.
     """
     offers: dict[str, str] = {}
-    asked: dict[str, bool] = {}
+    latest: dict[str, tuple[str, bool]] = {}
     for _, together in itertools.groupby(said, key=lambda entry: entry[1]):
         read = []
         for speaker, turn, text in together:
             heard = next((offer for who, offer in offers.items() if who != speaker), None)
             reading = read_statement(text, options, heard)
-            answers = any(asks for who, asks in asked.items() if who != speaker)
-            if reading.accepts and answers and _PLAIN_YES.search(_plain(text)):
+            before = next((words for who, words in latest.items() if who != speaker), None)
+            if reading.accepts and before is not None and _answers_else(text, *before):
                 reading = replace(reading, accepts=False)
             read.append((Statement(speaker, turn, reading), text))
         for statement, text in read:
             offer = statement.reading.offer
-            asked[statement.speaker] = offer is None and _enquires(text)
+            latest[statement.speaker] = (text, offer is not None)
             if offer is not None:
                 offers[statement.speaker] = offer
             yield statement
@@ -629,9 +633,21 @@ def _offers(template: str) -> Literal["proposed", "bare"] | None:
     return "bare" if _BARE.search(template.replace("§", "")) else None
 
 
-def _enquires(text: str) -> bool:
-    parts = negotiation.clauses(_plain(text))
-    return bool(parts) and negotiation.is_question(parts[-1]) and not _FOR_CONSENT.search(parts[-1])
+def _answers_else(text: str, before: str, offered: bool) -> bool:
+    """Whether ``text`` may accept something else in the other's latest words than its offer.
+
+    Args:
+        text: An acceptance that names no option.
+        before: The other's latest words.
+        offered: Whether they make an offer.
+    """
+    said = _plain(text)
+    if _OF_AN_OFFER.search(said):
+        return False
+    if _PLAIN_YES.search(said):
+        asks = before.rstrip().endswith("?") and _OF_AN_OFFER.search(_plain(before)) is not None
+        return enquires(before) or not (offered or asks)
+    return not offered and _ELSE.search(_plain(before)) is not None
 
 
 @lru_cache(maxsize=1024)

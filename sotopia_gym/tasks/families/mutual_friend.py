@@ -117,8 +117,8 @@ class MutualFriendFamily(Family):
                 source="sotopia_gym mutual_friend family",
                 context=f"{setting['scene']} {remark}",
                 goals=tuple(
-                    f"{text} <extra_info>Extra information: your friends are "
-                    f"{_list_text(friends)}.</extra_info>"
+                    f"{text} {rng.choice(_ENDINGS)} <extra_info>Extra information: your friends "
+                    f"are {_list_text(friends)}.</extra_info>"
                     for text, friends in zip(templates, lists, strict=True)
                 ),
                 relationship=relationship,
@@ -245,7 +245,8 @@ def _brought_up(
 ) -> dict[str, list[str]]:
     """For each agent the friends on its list that it named before the other did.
 
-    Deeds and gestures count too, or a list of names could be shown instead of read out.
+    Deeds and gestures count too, or a list of names could be shown instead of read out; so do
+    initials and first letters, or names could be compared without being said.
     """
     named: dict[str, list[str]] = {agent: [] for agent in spec.knows}
     heard: set[str] = set()
@@ -258,8 +259,8 @@ def _brought_up(
                 or not all(map(event.visible_to, spec.knows))
             ):
                 continue
-            own = named[event.agent]
-            for person in books[event.agent].encode(event.action.argument)[1]:
+            own, book, text = named[event.agent], books[event.agent], event.action.argument
+            for person in (*book.encode(text)[1], *book.hinted(text)):
                 now.add(person)
                 if person in spec.knows[event.agent] and person not in heard and person not in own:
                     own.append(person)
@@ -279,9 +280,19 @@ _GOALS: Final = (
     "One of your friends, and only one, is also a friend of the other person. You would like the "
     "two of you to settle who it is, and to have let slip as few other names as possible.",
     "You want both of you to be sure who your one friend in common is. Be discreet: compare "
-    "details first, and say a name only when you have good reason to.",
+    "details first, because every other friend whose name you drop before the other does takes "
+    "something away from your success.",
     "Find the one friend you have in common with the other person and make sure that you both say "
-    "so. Your friends would not like to be listed to a near stranger, so drop few names in vain.",
+    "so. Your friends would not like to be listed to a near stranger, so each wrong name that "
+    "comes from you spoils things a little.",
+)
+_ENDINGS: Final = (
+    "It counts only once both of you have said clearly that you know this friend: with the wrong "
+    "one or with none you gain nothing. Initials and first letters count as names.",
+    "Unless you both end up saying that you know the same, right person, all is in vain; and a "
+    "first letter or initials are as good as a name.",
+    "Nothing is gained before each of you has told the other that this friend is theirs, nor with "
+    "the wrong friend. To give initials or a first letter is to give the name.",
 )
 
 

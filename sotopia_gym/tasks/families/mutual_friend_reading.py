@@ -15,6 +15,7 @@ from itertools import groupby
 from typing import Final, Literal
 
 from sotopia_gym.tasks.families import negotiation
+from sotopia_gym.tasks.families.wording import folded, unspelled
 
 # Names that are words as well: they count only with a capital.
 _WORDS: Final = frozenset(
@@ -46,7 +47,7 @@ class Names:
         surname hides nobody.
         """
         named: list[str] = []
-        plain = text.replace("@", " ")
+        plain = unspelled(folded(text), self._spelled).replace("@", " ")
         if self.values is not None:
             plain = self.values.sub("□", plain)
 
@@ -60,7 +61,33 @@ class Names:
 
         return self.pattern.sub(code, plain), named
 
+    def hinted(self, text: str) -> list[str]:
+        """Whom ``text`` gives away by initials or a first letter, which stand for a name."""
+        plain = folded(text)
+        initials = {"".join(filter(None, m.groups())).lower() for m in _INITIALS.finditer(plain)}
+        letters = {(m["letter"] or m["other"]).lower() for m in _LETTER.finditer(plain)}
+        return [
+            person
+            for person in self.people
+            if person[0].lower() in letters
+            or (person[0] + person.split()[-1][0]).lower() in initials
+        ]
 
+    def _spelled(self, letters: str) -> str | None:
+        person = self.handles.get(letters.lower())
+        return None if person is None else letters.capitalize()
+
+
+# "V.O.", "initials V O", "a name that begins with V", "the first letter is V"
+_INITIALS: Final = re.compile(
+    r"\b([A-Z])\.\s?([A-Z])\b|\b[Ii]nitials?\b[^.?!]{0,20}?\b([A-Z])[.\s]{0,2}([A-Z])\b"
+)
+_LETTER: Final = re.compile(
+    r"""\b(?:begins?|starts?|beginning|starting)\ (?:with|in)\ (?:an?\ |the\ letter\ )?["'“]?
+          (?P<letter>[a-z])\b
+      | \b(?:first\ letter|initial)\ (?:\w+\ ){0,3}?(?:is|an?)\ ["'“]?(?P<other>[a-z])\b""",
+    re.I | re.X,
+)
 _SURNAME: Final = re.compile(
     r"\s(?!(?:And|Or|Is|Was|From|Who|At|Works?|Too|Also|Yes|No|It|The|She|He|They|Our|Do)\b)"
     r"[^\W\d_a-z][^\W\d_A-Z]"

@@ -35,12 +35,12 @@ from sotopia_gym.tasks.families.plan_reading import (
     Plan,
     Remark,
     bare,
-    listed,
     points,
     read_statement,
     settle,
 )
 from sotopia_gym.tasks.families.plan_script import player
+from sotopia_gym.tasks.families.wording import listed
 from sotopia_gym.tasks.schema import Constraint, OutcomeSpec, RelationshipType, Scenario, Task
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from sotopia_gym.tasks.families import negotiation
 from sotopia_gym.tasks.families.negotiation import Agreement, Reading
+from sotopia_gym.tasks.families.wording import enquires
 
 Plan = tuple[int, ...]
 """The number of the option chosen for each issue."""
@@ -41,11 +42,6 @@ def points(values: Sequence[Sequence[float]], plan: Plan) -> float:
 def bare(option: str) -> str:
     """The option as it is compared: in lower case and without its article."""
     return re.sub(r"^(?:the|an?)\s", "", option.lower())
-
-
-def listed(parts: Sequence[str], conjunction: str = "and") -> str:
-    """``"a, b and c"``: two parts or more as one phrase."""
-    return f"{', '.join(parts[:-1])} {conjunction} {parts[-1]}"
 
 
 Choice = tuple[int, int]
@@ -77,6 +73,24 @@ _PROPOSE: Final = re.compile(
       | \b(?:an?|another|one|counter|following)[\s-](?:\w+\ )?
         (?:proposal|suggestion|offer|plan|compromise|idea)\b(?=[^:]*:)
       | \b(?:work|suit)\ (?:for\ )?(?:me|us|you|all|every(?:one|body))\b""",
+    re.I | re.X,
+)
+# What is proposed is done by one of these verbs: "Let's drop Sunday" puts nothing forward.
+_DOING: Final = re.compile(
+    r"""\b(?:let['’]?s|let\ us|(?:can|could|should|shall|may|might|would|will)
+          \ (?:we|you|every(?:body|one))|we\ (?:could|should|can|might|will)|we['’]ll|what\ if\ we)
+        (?:\ (?:all|just|then|both|perhaps|maybe|now|simply|please|also|still|instead|be|like\ to
+          |(?:happy|glad|ready|willing|able)\ to|really|finally))*
+        \ (?P<verb>[a-z]+)\b
+      | \b(?:how|what)\ about\ (?:(?:we|us|all|just|simply)\ )*(?P<verbing>[a-z]+ing)\b""",
+    re.I | re.X,
+)
+_PUTTING_FORWARD: Final = re.compile(
+    r"""(?:go|do|tak|say|settl|agree|choos|pick|hav|mak|plann?|meet|try|sett?|book|fix|us|lock
+      |finali[sz]|combin|stick|stay|opt|decid|committ?|confirm|hold|serv|start|accept|support|back
+      |com|liv|gett?|putt?|vot|keep|join|propos|suggest|runn?|eat|play|celebrat|adopt|select)
+        (?:e|ing)?
+      |on|for|at|in|with|the|an?|to|and|happy|fine|good|okay|ok|all""",
     re.I | re.X,
 )
 # ... and with none that report, wish, regret or turn down.
@@ -140,6 +154,7 @@ class Move:
         whose: Names of those whose plan it accepts, if it says so.
         only_yes: Whether it accepts with no more than "yes" or "okay", which might answer
             anything.
+        enquires: Whether it ends in a question that a "yes" would answer instead of its plan.
     """
 
     plan: Plan | None = None
@@ -151,6 +166,7 @@ class Move:
     against: frozenset[Choice] = frozenset()
     whose: frozenset[str] = frozenset()
     only_yes: bool = False
+    enquires: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,9 +235,10 @@ def settle(remarks: Iterable[Remark], members: Collection[str]) -> Standing:
 
     In a group "deal" may answer somebody else. So it counts only if since the plan was last
     stated or accepted no other member asked, reserved or turned down anything or named an option
-    outside the plan, and a mere "yes" only if no other member said anything else at all; stating
-    the plan, or accepting "Ann's plan" by name, always counts. What is said in the same turn is
-    said at once: different plans stated in the same turn leave none on the table.
+    outside the plan, and a mere "yes" only if no other member said anything else at all, such as
+    a question after the plan; stating the plan, or accepting "Ann's plan" by name, always counts.
+    What is said in the same turn is said at once: different plans stated in the same turn leave
+    none on the table.
     """
     everybody = frozenset(members)
     agreement: Agreement[Plan] | None = None
@@ -240,6 +257,7 @@ def settle(remarks: Iterable[Remark], members: Collection[str]) -> Standing:
             plan = stated[0].move.plan
             assert plan is not None
             table = _Table(plan, stated[0].speaker, {r.speaker for r in stated})
+            table.unsure = _questioned(stated, everybody)
         elif table is not None:
             _restate(table, stated, everybody)
         if table is not None and table.backers >= everybody:
@@ -278,7 +296,12 @@ def _restate(table: _Table, remarks: Sequence[Remark], everybody: frozenset[str]
         else:
             table.backers.add(remark.speaker)
             table.closed.clear()
-            table.unsure.clear()
+            table.unsure = _questioned([remark], everybody)
+
+
+def _questioned(remarks: Sequence[Remark], everybody: frozenset[str]) -> set[str]:
+    """Those whose mere "yes" may answer a question that came with the plan."""
+    return {name for r in remarks if r.move.enquires for name in everybody if name != r.speaker}
 
 
 @lru_cache(maxsize=4096)
@@ -309,7 +332,8 @@ def read_statement(text: str, issues: tuple[Issue, ...], names: tuple[str, ...] 
         later = zip(parts[where[-1] + 1 :], found[where[-1] + 1 :], strict=True)
         if not any(negotiation.rejected(part) for part, named in later if not named):
             retracts = any(map(negotiation.retracted, negotiation.clauses(text)))
-            return Move(plan=plan, retracts=retracts, asks=asks)
+            aside = enquires(text) and where[-1] < len(parts) - 1
+            return Move(plan=plan, retracts=retracts, asks=asks, enquires=aside)
     return _stance(parts, found, text, names)
 
 
@@ -455,6 +479,9 @@ def _commits(clause: str, issues: tuple[Issue, ...], possessive: re.Pattern[str]
     """Whether a clause puts the options in it forward, or accepts them."""
     rest = _without_options(clause, issues)
     if negotiation.negated(rest) or _REPORT.search(rest) or _DENIAL.search(rest):
+        return False
+    doing = (m["verb"] or m["verbing"] for m in _DOING.finditer(rest))
+    if not all(map(_PUTTING_FORWARD.fullmatch, doing)):
         return False
     if _COMMIT.search(rest):
         return True

@@ -20,12 +20,12 @@ from sotopia_gym.tasks.families.plan_reading import (
     Plan,
     Remark,
     Standing,
-    listed,
     named_in,
     points,
     read_statement,
     settle,
 )
+from sotopia_gym.tasks.families.wording import listed
 
 _WORTH: Final = re.compile(r"\bfor the ([a-z][a-z ]*), ((?:[^;,.]+? \d+(?:, | and )?){2,})(?=[;.])")
 _POINTS: Final = re.compile(r"(?:^|, | and )([^,;]+?) (\d+)(?=$|,| and )")
@@ -308,7 +308,7 @@ def _first(name: str) -> str:
 
 
 _GREETINGS: Final = (
-    "Thank you for starting us off, {author}.",
+    "Thank you for that, {author}.",
     "I have listened to you, {author}, and let me add my own wishes.",
     "Good to hear where you stand, {author}.",
     "Thanks, {author}, that helps.",

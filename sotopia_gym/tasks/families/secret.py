@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import random
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -39,6 +38,7 @@ from sotopia_gym.tasks.families.base import (
     read_spec,
     require_read,
 )
+from sotopia_gym.tasks.families.wording import folded, unspelled
 from sotopia_gym.tasks.schema import Constraint, OutcomeSpec, RelationshipType, Scenario, Task
 
 LEARNED: Final = 3.0
@@ -366,6 +366,11 @@ _WORTH: Final = (
     "Count 4 points for the kept promise and 3 for each answer.",
     "To you each answer is worth 3 points; breaking the promise would cost you 4.",
 )
+_TELLING: Final = (
+    "An answer is out once it has been said or a guess at it confirmed; hints do not count.",
+    "To say an answer, or to confirm it when it is guessed, is to tell it; a mere hint is not.",
+    "What counts is the answer itself, said or confirmed: hints give nothing away.",
+)
 _REASONS: Final = (
     "{confidant} told you {question} on a bad day, and made you shake hands on your silence.",
     "{confidant} would know at once that it came from you if anybody else heard {question}.",
@@ -394,7 +399,7 @@ def _goal(
         other=other,
         one=one,
         two=two,
-        worth=rng.choice(_WORTH),
+        worth=f"{rng.choice(_WORTH)} {rng.choice(_TELLING)}",
     )
     reason = rng.choice(_REASONS).format(
         confidant=rng.choice(confidants), question=mine[1].question
@@ -409,8 +414,6 @@ def _sentence(text: str) -> str:
 # --- reading --------------------------------------------------------------------------------
 
 _MARK: Final = "§"
-# Letters one by one, with the same separator between them: "b-o-a-t", "B O A T", "b.o.a.t".
-_SPELLED: Final = re.compile(r"(?<![a-z0-9])[a-z]([\s.,_*/-]{1,3})[a-z](?:\1[a-z]){2,}(?![a-z0-9])")
 # "not at §", "nothing to do with §", "§ is not it": the answer itself is denied. A "not" further
 # off denies something else: "Do not tell anyone that it is §".
 _DENIED: Final = re.compile(
@@ -468,7 +471,14 @@ _BARE: Final = re.compile(
 # A question about the thing itself is no guess: "Do you know §?"
 _ABOUT: Final = re.compile(
     r"\b(?:know|like|love|enjoy|been|seen|visit\w*|remember|tried|ever|want|repeat|after me"
-    r"|promise|tell me about|why|how|when)\b"
+    r"|promise|tell me about|why|how|when|wrong|false|untrue|lie|lying|mistake\w*|surpris\w*|mind"
+    r"|said|saying|say|hear|heard|mention\w*|forget|forgotten|not|deny|object)\b"
+)
+# Nor is one that goes on to ask something of it: "Is § nice?", "Is § near here?"
+_OF_IT: Final = re.compile(
+    r"^(?:(?:so|and|then|but|well),? )?"
+    r"(?:is|are|was|were|does|do|did|has|have|can|could|will|would)"
+    rf" {_MARK}(?!\W*$| (?:it|the (?:one|answer|place|name)|where|what|who|which|right|correct)\b)"
 )
 _TAG: Final = re.compile(
     r"^(?:(?:am|is|was|isn't|aren't|don't|have|did)\s)?(?:i|that|it|you)?\s?(?:not\s)?"
@@ -532,19 +542,16 @@ def _guess(heard: str) -> str:
     questions = [sentence for sentence in sentences if negotiation.is_question(sentence)]
     guess = questions[-1] if questions else sentences[-1]
     guess = re.sub(r"^((?:so|and|then|but),? )?(is|are|was|were|will|would)n't\b", r"\2", guess)
-    return "" if _ABOUT.search(guess) else guess
+    return "" if _ABOUT.search(guess) or _OF_IT.search(guess) else guess
 
 
 def _marked(text: str, answer: str) -> str:
     """``text`` in plain lower case, with a mark for every mention of ``answer``."""
     core = _core(answer)
-    plain = _SPELLED.sub(lambda run: _unspelled(run, core), _plain(text))
+    joined = core.replace(" ", "")
+    # Letters before or after may be words of their own: "a b-o-a-t".
+    plain = unspelled(_plain(text), lambda letters: core if joined in letters else None)
     return _mention(core).sub(_MARK, plain)
-
-
-def _unspelled(run: re.Match[str], core: str) -> str:
-    """The answer if ``run`` spells it (with an "a" or "s" before it, perhaps)."""
-    return core if core.replace(" ", "") in re.sub(r"[^a-z]", "", run[0]) else run[0]
 
 
 @lru_cache(maxsize=1024)
@@ -562,11 +569,7 @@ def _mention(core: str) -> re.Pattern[str]:
 @lru_cache(maxsize=1024)
 def _plain(text: str) -> str:
     """``text`` in lower case, without accents, quotes, emphasis, marks and invisible characters."""
-    seen = text
-    if not text.isascii():
-        apart = unicodedata.normalize("NFKD", text.replace("’", "'"))
-        seen = "".join(c for c in apart if unicodedata.category(c) not in ("Mn", "Cf"))
-    seen = re.sub(r"[^\S\n]+", " ", seen.casefold())
+    seen = re.sub(r"[^\S\n]+", " ", folded(text).casefold())
     return re.sub(rf"[\"“”„«»*`_{_MARK}]|(?<!\w)'|'(?!\w)", "", seen)
 
 
@@ -625,7 +628,7 @@ class _Style:
         reserved: Whether it also wants to be told something first; if not, that is enough.
         asks: How often it asks for a fact that the other has not refused.
         presses: How often it asks once more for one that the other has refused.
-        leak: Probability of breaking its confidence when asked for it again.
+        leak: Probability of being one who breaks a confidence when asked for it again.
     """
 
     requests: int
@@ -696,7 +699,7 @@ class _Confidant(Script):
     )
     _AGAIN: Final = (
         "I still wonder {question}. Will you tell me?",
-        "Let me come back to my question: {question}?",
+        "Let me come back to this: will you tell me {question}?",
         "So, would you let me know {question}?",
         "It would mean a lot to me to hear {question}. What do you say?",
     )
@@ -705,7 +708,7 @@ class _Confidant(Script):
         "{question}, it goes no further than this.",
         "I understand, and I do not want to get you into trouble. Is there really no way to tell "
         "me {question}?",
-        "You are a loyal soul. Let me ask just once more, and a no is fine: {question}?",
+        "You are a loyal soul. A no is fine, but just once more: would you tell me {question}?",
         "I will not hold it against you if you stay silent, but I would treasure hearing "
         "{question}.",
     )
@@ -723,6 +726,12 @@ class _Confidant(Script):
         "As far as I have heard, {told}.",
         "Of course. {told}.",
     )
+    _VOLUNTEERS: Final = (
+        "I can tell you something: {told}.",
+        "Here is what I know: {told}.",
+        "You may like to hear that {told}.",
+        "As far as I have heard, {told}.",
+    )
     _LEAKS: Final = (
         "Since you ask so kindly: {told}. But please keep it to yourself.",
         "I really should not, but {told}. Do not tell anybody.",
@@ -730,7 +739,7 @@ class _Confidant(Script):
     )
     _DECLINES: Final = (
         "I am sorry, I promised to tell nobody {question}.",
-        "{question}? That was told me in confidence, so please do not be offended.",
+        "I heard {question} in confidence, so please do not be offended if I keep it to myself.",
         "I would like to help, but I gave my word to keep quiet about {question}.",
         "As for {question}, I have to pass: it was entrusted to me.",
         "You will hear {question} soon enough, but not from me. I promised.",
@@ -758,6 +767,8 @@ class _Confidant(Script):
         rng: random.Random,
     ) -> None:
         self._style = self._STYLES[temperament]
+        # Decided once, so that asking over and over again wins nothing more.
+        self._leaky = rng.random() < self._style.leak
         self._name, self._known, self._rng = brief.name, knowledge, rng
         self._wanted = rng.sample(knowledge.wanted, 2)
         self._used: set[str] = set()
@@ -779,12 +790,13 @@ class _Confidant(Script):
         willing = (enough and state.learned) if style.reserved else (enough or state.learned)
         again = share in state.asked_now and state.told[share] < 2
         if keep in state.asked_now and not state.told[keep]:
-            if state.requests[keep] > 1 and self._rng.random() < style.leak:
+            if state.requests[keep] > 1 and self._leaky:
                 yield self._pick(self._LEAKS, told=known.kept)
             elif state.requests[keep] <= 3:
                 yield self._pick(self._DECLINES, question=keep)
         if willing and (again or not state.told[share]):
-            yield self._pick(self._TELLS, told=known.shared)
+            lines = self._TELLS if share in state.asked_now else self._VOLUNTEERS
+            yield self._pick(lines, told=known.shared)
         elif share in state.asked_now and not state.told[share]:
             yield self._pick(self._STALLS)
 

@@ -15,6 +15,7 @@ from sotopia_gym.tasks.content import load_content
 from sotopia_gym.tasks.families import SPLITS, TEMPERAMENTS, get_family
 from sotopia_gym.tasks.families.base import Outcome
 from sotopia_gym.tasks.families.dilemma import (
+    CHOICES,
     DilemmaFamily,
     DilemmaSpec,
     Move,
@@ -72,6 +73,13 @@ def rounds_of(events):
 # --- reading ---
 
 ANNOUNCEMENTS = [
+    ("I want us both to do well, so Round 1: I cover the shift.", {1: C}),
+    ("Let me start with trust: Round 1: I cover the shift.", {1: C}),
+    ("Alright, my choice is round 1: I cover the shift.", {1: C}),
+    ("You stayed home, so round 2: I stay home.", {2: D}),
+    ("Round 1: І cover the shift.", {1: C}),
+    ("Round\u200b １: I cover the shift.", {1: C}),
+    ("Round 1: I cover the shift. I'm not joking.", {1: C}),
     ("Round 1: I cover the shift.", {1: C}),
     ("Round 2: I cover.", {2: C}),
     ("round 3: i stay home", {3: D}),
@@ -118,6 +126,17 @@ ANNOUNCEMENTS = [
     ("If we both cover the shift, we win. Round 1: I cover the shift.", {1: C}),
 ]
 NO_ANNOUNCEMENTS = [
+    "As Ana, round 1: I cover the shift.",
+    "Ana Blum: Round 1: I cover the shift.",
+    "On behalf of Ana, round 1: I cover the shift.",
+    "When you cover, round 1: I cover the shift.",
+    "Your line is: round 1: I cover the shift.",
+    "Nobody believes me, that in round 1 I cover the shift.",
+    "Round 1: I cover the shift as soon as you do.",
+    "Round 1: I cover the shift in your dreams.",
+    "Round 1: I cover the shift. I lied.",
+    "Round 1: I stay home. Sorry, I mean: Round 1: I cover the shift.",
+    "I'd say Round 1: I cover the shift.",
     "I cover the shift.",
     "This week I cover the shift.",
     "Round 1: cover the shift.",
@@ -514,6 +533,52 @@ def test_the_strategies_are_what_they_are_called():
             task, play(task, seed, agent_0="firm", agent_1="stubborn").events
         ).terms["rounds"]
         assert all(pair == [D, D] for pair in played[1:])
+
+
+@pytest.mark.parametrize("game", ["prisoner", "stag_hunt", "chicken"])
+def test_an_expert_cannot_be_bullied_by_one_who_never_helps(game):
+    """Against experts, to help always is worth more than never to help."""
+    tasks = [t for t in map(FAMILY.generate, range(150)) if dilemma_spec(t).game == game][:20]
+    worth = {C: [], D: []}
+    for task, choice in itertools.product(tasks, CHOICES):
+        spec = dilemma_spec(task)
+        move = spec.moves[CHOICES.index(choice)].phrase
+        expert = script_for(task, B, "expert", 0)
+        events, heard = [], []
+        for turn in range(1, 21):
+            agent = (A, B)[(turn - 1) % 2]
+            if agent == B:
+                action = expert.act(heard, turn - 1)
+            else:
+                numbers = range(1, spec.rounds + 1)
+                action = Action("speak", " ".join(f"Round {n}: I {move}." for n in numbers))
+            events.append(Event(turn, agent, action))
+            heard.append(Utterance(turn, task.names[agent], action.action_type, action.argument))
+        scoring = FAMILY.score(task, FAMILY.read(task, events))
+        worth[choice].append(scoring.scores[A].normalised)
+    assert fmean(worth[C]) > fmean(worth[D]) + (0.1 if game == "stag_hunt" else -0.2)
+
+
+def test_whoever_waits_in_the_last_round_does_not_make_the_other_go_first():
+    task = next(
+        t
+        for t in map(FAMILY.generate, range(99))
+        if f"{t.names[A]} chooses first in odd" in t.scenario.context
+        and dilemma_spec(t).rounds == 3
+    )
+    spec = dilemma_spec(task)
+    move = spec.moves[0].phrase
+    script, heard = script_for(task, B, "expert", 0), []
+    for turn in range(1, 21):
+        if turn % 2:
+            said = " ".join(f"Round {n}: I {move}." for n in (1, 2)) if turn < 6 else "Hm."
+            heard.append(Utterance(turn, task.names[A], "speak", said))
+        else:
+            action = script.act(heard, turn - 1)
+            heard.append(Utterance(turn, task.names[B], action.action_type, action.argument))
+    said = [u for u in heard if u.name == task.names[B]]
+    assert not any(3 in read_choices(u.argument, spec.moves) for u in said)
+    assert said[-1].action_type == "leave"
 
 
 def test_experts_do_at_least_as_well_as_the_fair_against_every_kind_of_partner():

@@ -13,14 +13,12 @@ from sotopia_gym.tasks.background import background, read_background
 from sotopia_gym.tasks.content import load_content
 from sotopia_gym.tasks.families import SPLITS, TEMPERAMENTS
 from sotopia_gym.tasks.families.base import Outcome
-from sotopia_gym.tasks.families.division import DivisionFamily
 from sotopia_gym.tasks.families.donation import (
     DonationFamily,
     DonationSpec,
     donation_spec,
 )
 from sotopia_gym.tasks.families.donation_reading import read_asker, read_giver
-from sotopia_gym.tasks.families.price import PriceFamily
 from sotopia_gym.tasks.schema import OutcomeSpec
 from tests.self_play import self_play
 
@@ -287,6 +285,21 @@ TRANSCRIPTS = [
     (("G: I will give $40.", "A: I can't accept that."), None),
     (("G: I will give $40.", "G: Forget it.", "G: Fine, I will give $30."), 30),
     (("G: I won't give anything. Oh well, I will give $30."), None),
+    (("A: Is $500 too much?", "G: Yes."), None),
+    (("A: Would $500 be too much?", "G: Yes, it would."), None),
+    (("A: Can I ask if you have $500?", "G: Yes."), None),
+    (("A: May I ask you whether $500 is a lot?", "G: Yes."), None),
+    (("A: Can you see that I need $500?", "G: Yes."), None),
+    (("A: Would you believe that I need $500?", "G: Yes."), None),
+    (("A: Do you think I can ask you for $500?", "G: Yes."), None),
+    (("A: I hope $500 sounds silly to you.", "G: Yes."), None),
+    (("A: How about $500 as a number you hate?", "G: Yes."), None),
+    (("A: Could you give $50, and do you like cats?", "G: Yes."), None),
+    (("A: Could you see your way to giving $50?", "G: Yes."), 50),
+    (("A: I wonder if you could give $50. Would you?", "G: I will give $50."), 50),
+    (("G: I will give $50 over my dead body.",), None),
+    (("G: I will give $50 - as soon as I win the lottery.",), None),
+    (("G: I will give $50, you say, ha.",), None),
 ]
 
 
@@ -645,14 +658,3 @@ def test_a_scripted_giver_never_gives_more_than_it_can(temperament):
         }
         outcome = FAMILY.read(task, play(task, players).events)
         assert outcome.terms.get("amount", 0) <= spec.limit
-
-
-@pytest.mark.parametrize("other", [PriceFamily(), DivisionFamily()])
-def test_goals_of_other_families_have_no_script_here(other):
-    for seed in range(50):
-        task, mine = other.generate(seed), FAMILY.generate(seed)
-        for agent in task.agents:
-            assert script_for(task, agent, "expert") is None
-            brief = read_background(background(mine, agent, max_turns=20))
-            assert other.script(brief, "expert", random.Random(0)) is None
-            assert FAMILY.script(brief, "expert", random.Random(0)) is not None

@@ -2,11 +2,12 @@
 
 import re
 from functools import lru_cache
-from itertools import permutations
+from itertools import permutations, product
+from random import Random
 
 import pytest
 
-from sotopia_gym.tasks.background import background
+from sotopia_gym.tasks.background import background, read_background
 from sotopia_gym.tasks.content import load_cast, load_content
 from sotopia_gym.tasks.families import SPLITS, families, family_of, get_family
 from sotopia_gym.tasks.schema import Task
@@ -122,6 +123,19 @@ def test_no_agent_can_read_the_goal_or_the_reason_of_the_other(name, split):
             assert reason is None or reason[1] not in seen
             assert task.character(other).secret not in seen
             assert task.goal(agent) in seen
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_every_brief_is_claimed_by_the_script_of_its_own_family_and_by_no_other(split):
+    for name, seed in product(FAMILIES, range(60)):
+        task = get_family(name).generate(seed, split)
+        for agent in task.agents:
+            brief = read_background(background(task, agent, max_turns=20))
+            scripts = {f: get_family(f).script(brief, "expert", Random(seed)) for f in FAMILIES}
+            assert [f for f, script in scripts.items() if script is not None] == [name], (
+                seed,
+                agent,
+            )
 
 
 def test_the_starter_suite_that_ships_is_the_one_that_is_generated():

@@ -286,6 +286,11 @@ def test_what_the_other_does_not_hear_counts_for_nothing():
 # --- names in vain ---
 
 IN_VAIN = [
+    (("A: Is it B.Q. or M. D.?", "B: I know Vita.", "A: I know Vita."),
+     ["Marek Dorn", "Bram Quist"], []),
+    (("A: A name that begins with B?", "B: I know Vita.", "A: I know Vita."), ["Bram Quist"], []),
+    (("A: M-a-r-e-k? Brаm? Th\u200bea?", "B: I know Vita.", "A: I know Vita."),
+     ["Marek Dorn", "Bram Quist", "Thea Novak"], []),
     (("A: I know Vita.", "B: I know Vita."), [], []),
     (("A: I know Vita or Marek.", "B: I know Vita."), ["Marek Dorn"], []),
     (("A: marek? BRAM QUIST?", "B: Thea and Don.", "A: Novak, Vita?", "B: I know Vita."),
@@ -514,10 +519,10 @@ def mean_goal(split, pairs, count):
 @pytest.mark.parametrize("split", SPLITS)
 def test_two_experts_find_their_friend(split):
     found = 0
-    for seed, task in enumerate(tasks(split)):
+    for seed, task in enumerate(tasks(split)[:100]):
         outcome = FAMILY.read(task, self_play(FAMILY, task, "expert", seed).events)
         found += outcome.terms.get("friend") == mutual_friend_spec(task).friend
-    assert found >= 0.95 * len(tasks(split))
+    assert found >= 95
 
 
 def test_an_expert_does_at_least_as_well_as_a_fair_player_against_the_mix():
@@ -548,14 +553,6 @@ def test_a_player_is_reproducible_and_varied():
     ]
     assert texts[0] == texts[1]
     assert len({text[0] for text in texts}) == 3
-
-
-def test_texts_of_other_families_get_no_player():
-    for family in (PriceFamily(), DivisionFamily()):
-        for seed in range(20):
-            task = family.generate(seed)
-            for agent in task.agents:
-                assert script(task, agent, "expert", 0) is None
 
 
 @pytest.mark.parametrize("temperament", TEMPERAMENTS)

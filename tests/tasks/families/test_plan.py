@@ -100,6 +100,13 @@ STATEMENTS = [
     "{C}, would Sunday, the barn and pizza work for you?",
 ]
 NO_STATEMENTS = [
+    "Let's cross out Sunday, the barn and pizza.",
+    "Let's skip Sunday, the barn and pizza.",
+    "Let's forget Sunday, the barn and pizza.",
+    "How about dropping Sunday, the barn and pizza?",
+    "Can we leave out Sunday, the barn and pizza?",
+    "Could we postpone Sunday, the barn and pizza?",
+    "Would you forgive me for Sunday, the barn and pizza?",
     "How about Sunday and the barn?",
     "I like Sunday, the barn and pizza.",
     "How about Sunday or Saturday, the barn and pizza?",
@@ -222,6 +229,8 @@ def test_what_is_no_acceptance_settles_nothing(text):
 
 
 TRANSCRIPTS = [
+    ((f"{X} Is it raining?", "B: Yes.", "C: Yes."), None),
+    ((f"{X} Does that suit you all?", "B: Yes.", "C: I accept {A}'s plan."), "SBP"),
     ((X, "B: Deal.", "A: Deal."), None),
     ((X, "B: Deal.", "B: Deal."), None),
     (("B: Deal.", "C: Deal.", X), None),
@@ -459,7 +468,7 @@ def goals_of(task, dialogue):
 @pytest.mark.parametrize("split", SPLITS)
 def test_experts_settle_on_a_plan_whatever_their_number(split):
     agreed = {3: [], 4: [], 5: []}
-    for seed in range(200):
+    for seed in range(120):
         task = FAMILY.generate(seed, split)
         dialogue = self_play(FAMILY, task, "expert", seed)
         agreed[len(task.agents)].append(FAMILY.read(task, dialogue.events).agreed)
@@ -495,7 +504,7 @@ def test_experts_do_well_among_others():
     rng = random.Random(1)
     got = {"expert": [], "fair": []}
     agreed = []
-    for seed in range(60):
+    for seed in range(45):
         task = FAMILY.generate(seed)
         group = {agent: rng.choice(TEMPERAMENTS) for agent in task.agents}
         tried = rng.choice(task.agents)

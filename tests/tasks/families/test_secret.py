@@ -15,7 +15,7 @@ from sotopia_gym.envs.transcript import Utterance
 from sotopia_gym.errors import TaskError
 from sotopia_gym.tasks.background import background, read_background
 from sotopia_gym.tasks.content import load_cast, load_content
-from sotopia_gym.tasks.families import SPLITS, TEMPERAMENTS, families, get_family
+from sotopia_gym.tasks.families import SPLITS, TEMPERAMENTS, get_family
 from sotopia_gym.tasks.families.base import Outcome
 from sotopia_gym.tasks.families.secret import (
     Fact,
@@ -152,6 +152,8 @@ CONFIRMED = [
     ("B: Is it at the boathouse? I promise that I won't tell.", "A: Yes, it is."),
     ("B: Isn't it the boathouse?", "A: Indeed."),
     ("B: I bet that it is the boathouse.", "A: Bingo."),
+    ("B: Is the boathouse where the party will be?", "A: Yes."),
+    ("B: Is it the bоathouse?", "A: Yes."),
     ("B: Is it the mill or the boathouse?", "A: The boathouse."),
     (GUESS, "A: No.", "B: Really?", "A: All right. The party will be at the boathouse."),
 ]
@@ -183,6 +185,12 @@ DEFLECTED = [
     (GUESS, "B: Or not. Do you want tea?", "A: Yes."),
     ("B: You told me that it is the boathouse.",),
     ("B: A said: It is the boathouse. We agreed that I learned it.",),
+    ("B: Is the boathouse nice?", "A: Yes."),
+    ("B: Is the boathouse near here?", "A: Yes."),
+    ("B: Is it wrong that it is the boathouse?", "A: Yes."),
+    ("B: Is it false that the party is at the boathouse?", "A: Yes."),
+    ("B: Would it surprise you if I said the boathouse?", "A: Yes."),
+    ("B: Have I said boathouse before?", "A: Yes."),
     ((GUESS, "A: Yes."),),
 ]
 
@@ -512,6 +520,25 @@ def test_only_the_generous_break_their_confidence_and_not_always():
     assert 0.15 < leaks("generous") < 0.7
 
 
+def test_asking_over_and_over_again_makes_no_more_of_them_break_it():
+    def leaks(times):
+        broken = 0
+        for seed in range(60):
+            task = FAMILY.generate(seed)
+            keep = next(f for f in secret_spec(task).facts if f.holder == A and f.confidential)
+            generous, heard = player(task, A, "generous", seed), []
+            for turn in range(1, 2 * times, 2):
+                question = f"Could you tell me {keep.question}?"
+                heard.append(Utterance(turn, task.names[B], "speak", question))
+                said = generous.act(heard, turn).argument
+                heard.append(Utterance(turn + 1, task.names[A], "speak", said))
+                broken += discloses(said, keep.answer)
+        return broken
+
+    assert leaks(1) == 0
+    assert leaks(8) == leaks(2) > 0
+
+
 def test_experts_do_at_least_as_well_as_the_fair_against_everybody():
     def mean(me):
         return {
@@ -581,14 +608,6 @@ def test_scripts_are_reproducible_and_varied():
         assert dialogue.events == play(task, seed, "expert", "expert").events
         lines.add(dialogue.events[0].action.argument)
     assert len(lines) == 30
-
-
-@pytest.mark.parametrize("name", sorted(set(families()) - {"secret"}))
-def test_scripts_play_no_other_family_nor_the_others_this(name):
-    for seed in range(5):
-        assert player(get_family(name).generate(seed), A, "expert", 0) is None
-        brief = read_background(background(FAMILY.generate(seed), A, max_turns=20))
-        assert get_family(name).script(brief, "expert", random.Random(0)) is None
 
 
 @pytest.mark.parametrize("split", SPLITS)
