@@ -13,7 +13,8 @@ demo: $(INSTALLED) models  ## Watch the embedded model bargain with scripted par
 	$(BIN)/sotopia-gym demo
 
 test: lint models  ## Lint, types, unit, conformance and one end-to-end test with the embedded model
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal -m 'not slow and not model'
+	$(BIN)/python -m pytest -m 'model and not slow'
 
 test-slow: $(INSTALLED) models  ## The tests that take minutes
 	$(BIN)/python -m pytest -m slow

@@ -12,7 +12,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Agent", "from_spec"]
 
-_SPECS: Final = ("scripted/NAME", "local/MODEL", "human", "MODEL@http://HOST:PORT/v1", "gpt-4o")
+_SPECS: Final = (
+    "scripted/NAME",
+    "local/MODEL",
+    "hf/PATH",
+    "human",
+    "MODEL@http://HOST:PORT/v1",
+    "gpt-4o",
+)
 
 
 def from_spec(spec: str | Agent, options: ClientOptions | None = None) -> Agent:
@@ -23,6 +30,8 @@ def from_spec(spec: str | Agent, options: ClientOptions | None = None) -> Agent:
 
             - ``"scripted/NAME"``: see :func:`sotopia_gym.agents.scripted.scripted`;
             - ``"local/smollm2-135m"``: the embedded language model;
+            - ``"hf/PATH"``: a policy, the model of transformers in a folder; see
+              :class:`sotopia_gym.agents.policy.PolicyAgent`;
             - ``"MODEL@http://HOST:PORT/v1"``: a model behind any OpenAI-compatible server;
             - ``"gpt-..."`` and other models of OpenAI;
             - ``"human"``: a person at the terminal.
@@ -49,7 +58,20 @@ def from_spec(spec: str | Agent, options: ClientOptions | None = None) -> Agent:
 
         return scripted(name)
     model, _, prompt = spec.partition("?prompt=")
+    if kind == "hf":
+        return _policy(model, prompt)
     return _language_model(model, prompt, options)
+
+
+def _policy(model: str, prompt_name: str) -> Agent:
+    from sotopia_gym.agents.policy import PolicyAgent
+    from sotopia_gym.agents.prompts import PROMPTS
+
+    if prompt_name and prompt_name not in PROMPTS:
+        raise UnknownIdError(f"no prompt {prompt_name!r}. {did_you_mean(prompt_name, PROMPTS)}")
+    name = f"{model}?prompt={prompt_name}" if prompt_name else model
+    prompt = PROMPTS[prompt_name or "chat"]
+    return PolicyAgent.load(model.removeprefix("hf/"), prompt=prompt, name=name)
 
 
 def _language_model(model: str, prompt_name: str, options: ClientOptions | None) -> Agent:

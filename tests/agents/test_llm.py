@@ -33,6 +33,7 @@ def agent():
     return agents.from_spec(f"local/{MODEL}")
 
 
+@pytest.mark.model
 def test_it_plays_a_whole_episode_in_words_of_its_own(agent):
     env = sotopia_gym.make("sotopia-v0", max_turns=6)
     cast = {"agent_0": "scripted/fair", "agent_1": agent}
@@ -46,6 +47,7 @@ def test_it_plays_a_whole_episode_in_words_of_its_own(agent):
     assert usage.prompt_tokens > usage.completion_tokens > 0
 
 
+@pytest.mark.model
 def test_equal_seeds_give_equal_words_once_the_prompt_is_cached(agent):
     observation = sotopia_gym.make("sotopia-v0").reset(seed=4)[0]["agent_0"]
     agent.act(observation)
@@ -57,6 +59,7 @@ def test_equal_seeds_give_equal_words_once_the_prompt_is_cached(agent):
     assert said[0] != said[2]
 
 
+@pytest.mark.model
 def test_it_can_only_do_what_is_allowed(agent):
     observation = sotopia_gym.make("sotopia-v0").reset(seed=4)[0]["agent_1"]
     assert observation["your_turn"] == 0
@@ -65,6 +68,7 @@ def test_it_can_only_do_what_is_allowed(agent):
 
 
 @pytest.mark.slow
+@pytest.mark.model
 def test_a_chat_longer_than_the_context_loses_its_oldest_turns(agent):
     env = sotopia_gym.make("sotopia-v0", judge="none", max_turns=60)
     observations, _ = env.reset(seed=0)

@@ -252,6 +252,7 @@ def server():
     return load("smollm2-135m").address.removesuffix("/v1")
 
 
+@pytest.mark.model
 def test_the_embedded_model_reads_no_control_token_in_what_was_said(server):
     def post(path, body):
         request = urllib.request.Request(
