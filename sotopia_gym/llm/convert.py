@@ -14,7 +14,7 @@ def to_hf(name: str, folder: Path) -> Path:
     """Write an embedded model as a folder that ``from_pretrained`` loads.
 
     Its weights are those of the GGUF file, no more precise, as float32. It takes half a minute;
-    the folder loads within a second.
+    loading the folder converts nothing.
 
     Args:
         name: The model, e.g. ``"smollm2-135m"``.
