@@ -17,7 +17,7 @@ from sotopia_gym.files import HOME_VARIABLE
 from sotopia_gym.tasks import official
 from sotopia_gym.tasks.content import load_cast
 from sotopia_gym.tasks.official import FILES, HARD_SCENARIOS, import_folder
-from sotopia_gym.tasks.suites import list_suites, load_suite
+from sotopia_gym.tasks.suites import BUILT_IN, list_suites, load_suite
 
 AGENTS, COMBOS, SCENARIOS, RELATIONSHIPS = FILES
 IDS = {
@@ -119,7 +119,7 @@ def test_the_official_folder_gives_both_suites(sotopia, records, own_home):
     assert result.exit_code == 0
     assert "sotopia-all: 90 scenarios, 450 tasks" in result.stdout
     assert "sotopia-hard: 14 scenarios, 70 tasks" in result.stdout
-    assert list_suites() == ["starter", "sotopia-all", "sotopia-hard"]
+    assert list_suites() == [*BUILT_IN, "sotopia-all", "sotopia-hard"]
 
     whole, hard = load_suite("sotopia-all"), load_suite("sotopia-hard")
     known = json.loads((sotopia / "suites.json").read_text("utf-8"))

@@ -270,15 +270,15 @@ def noticed(env, raw_tasks, closeness, what):
 
 @pytest.mark.parametrize("what", LEAKS)
 def test_a_leak_would_be_noticed(what, monkeypatch, suite, raw_tasks):
-    from sotopia_gym.envs import parallel
+    from sotopia_gym.envs import session
 
-    made, (added, closeness) = parallel.background, LEAKS[what]
+    made, (added, closeness) = session.background, LEAKS[what]
 
     def leaking(task, agent, *, max_turns):
         text = made(task, agent, max_turns=max_turns)
         return f"{added(task, agent)}\n{text}".replace("\n\n", "\n")
 
-    monkeypatch.setattr(parallel, "background", leaking)
+    monkeypatch.setattr(session, "background", leaking)
     env = SocialEnv(suite, judge="none", max_turns=MAX_TURNS)
     count, missed = noticed(env, raw_tasks, closeness, what)
     assert count > 0
