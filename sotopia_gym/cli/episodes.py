@@ -129,7 +129,7 @@ def show(
     """Show one episode: its task, conversation and judgements."""
     from sotopia_gym.envs.transcript import line
 
-    found = _find(file, episode)
+    found = find(file, episode)
     task = found.task
     typer.echo(f"Episode {found.episode_id}, task {task.task_id}")
     typer.echo(f"Scene: {_visible(task.scenario.context)}")
@@ -272,7 +272,8 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _find(file: Path, wanted: str) -> Episode:
+def find(file: Path, wanted: str) -> Episode:
+    """The episode of a file with this id, or this number in its list."""
     from sotopia_gym.episodes.journal import Journal
     from sotopia_gym.errors import UnknownIdError, did_you_mean
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sotopia_gym.cli.episodes import JournalFile, _find
+from sotopia_gym.cli.episodes import JournalFile, find
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -66,7 +66,7 @@ def replay(
 
     from sotopia_gym.errors import UnknownIdError, did_you_mean
 
-    found = _find(episodes, episode)
+    found = find(episodes, episode)
     views = (EVERYTHING, *found.task.agents)
     if viewer not in views:
         raise UnknownIdError(

@@ -211,7 +211,6 @@ class Episode(_Model):
         library_version: The version of this library that made it.
         task: What was played.
         turn_order: The rules it was played by; None if unknown.
-        max_silent_turns: The rules it was played by.
         max_turns: The rules it was played by; None if unknown.
         max_silent_turns: The rules it was played by; None if unknown.
         seed: Seed of the episode, from which the players' seeds derive; None if unknown.

@@ -38,7 +38,8 @@ class Outcome(BaseModel):
         family: The family that read it.
         status: ``agreement`` or ``no-agreement``; ``unread`` where a foreign transcript does not
             carry the outcome. Conversations of our own environment are never ``unread``.
-        terms: What was agreed, in the family's own terms; empty unless there is an agreement.
+        terms: What was agreed, in the family's own terms; empty unless there is an agreement, or
+            what was done without one has a score of its own.
         turn: The turn in which the agreement came about.
     """
 
