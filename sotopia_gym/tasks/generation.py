@@ -15,7 +15,7 @@ import json
 import random
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +56,7 @@ from sotopia_gym.tasks.similarity import (
 )
 from sotopia_gym.tasks.visibility import render
 
-PROMPT_VERSION: Final = "tasks-v1"
+PROMPT_VERSION: Final = "tasks-v2"
 
 REASONS: Final = {
     "answer": "the answer is no JSON object of the schema, or there was none",
@@ -74,6 +74,8 @@ REASONS: Final = {
 
 _LIMITS: Final = {"context": (40, 1200), "goal": (20, 800)}
 """Shortest and longest text, in characters."""
+_SAME_PART: Final = 0.5
+"""Overlap of word 3-grams from which a context or a goal is one that is known."""
 _TOLD: Final = 6
 """So many words in a row of one's goal, in the scene or in the other's goal, tell it."""
 
@@ -230,9 +232,14 @@ class Generator:
         self._temperature, self._max_tokens, self._seed = temperature, max_tokens, seed
         self._known = NgramIndex()
         self._meaning = MeaningIndex(embed) if embed else None
+        self._parts = NgramIndex()
+        self._vocabulary: set[str] = set()
         texts = scenario_texts([examples, *known])
+        whole = {t.scenario.scenario_id: t.scenario for suite in (examples, *known) for t in suite}
         for key, text in texts.items():
             self._known.add(key, text)
+            self._remember_parts(whole[key])
+            self._vocabulary.update(_WORD.findall(text))
         if self._meaning is not None:
             self._meaning.add(texts)
         self._schema = _schema(bounded=bounded)
@@ -343,7 +350,7 @@ class Generator:
         if attempt.reason:
             return attempt
         try:
-            scenario = read_scenario(attempt.answer, inspiration, self._cast)
+            scenario = read_scenario(attempt.answer, inspiration, self._cast, self._vocabulary)
             self._check_new(scenario)
             tasks = self._cast_tasks(scenario)
         except RejectedError as rejected:
@@ -360,12 +367,20 @@ class Generator:
         for threshold, match in nearest.items():
             if match.similarity >= threshold:
                 raise RejectedError("duplicate", _like(match))
+        for part in (scenario.context, *scenario.goals):
+            if (match := self._parts.nearest(part)).similarity >= _SAME_PART:
+                raise RejectedError("duplicate", _like(match))
 
     def _remember(self, scenario: Scenario) -> None:
         text = scenario_text(scenario)
         self._known.add(scenario.scenario_id, text)
+        self._remember_parts(scenario)
         if self._meaning is not None:
             self._meaning.add({scenario.scenario_id: text})
+
+    def _remember_parts(self, scenario: Scenario) -> None:
+        for number, part in enumerate((scenario.context, *scenario.goals)):
+            self._parts.add(f"{scenario.scenario_id}, part {number}", part)
 
     def _cast_tasks(self, scenario: Scenario) -> tuple[Task, ...]:
         """The scenario with several different pairs of characters."""
@@ -461,6 +476,22 @@ _PLACEHOLDER: Final = re.compile(
     r"\bagents?[\s_]?[0-9A-B]\b|\bperson [12AB]\b|[\[{][^\]}]{0,40}[\]}]|\bnan\b|\blorem ipsum\b",
     re.I,
 )
+_WORD: Final = re.compile(r"\b[a-z]+\b")
+_CAPITALISED: Final = re.compile(r"\b[A-Z][a-z]+\b")
+# Words that are written with a capital and name no participant.
+_PROPER: Final = frozenset(
+    """monday tuesday wednesday thursday friday saturday sunday january february march april may
+    june july august september october november december christmas easter ramadan hanukkah diwali
+    thanksgiving english french german spanish italian portuguese dutch polish russian arabic hindi
+    turkish greek chinese japanese korean vietnamese thai african american asian european indian
+    mexican british irish scottish swedish internet extra information hint""".split()
+)
+_YOUNG: Final = re.compile(
+    r"\b(?:is|are|'re|'m|am|aged?|turned|turning)\s(?:only\s|just\s)?"
+    r"(?:\d|1[0-7]|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen"
+    r"|fifteen|sixteen|seventeen)(?:\syears?\sold\b|\s?(?=[.,;!)]|$|and\b))",
+    re.I,
+)
 _NAMED: Final = re.compile(
     r"\b(?:[Nn]amed|[Cc]alled)\s[A-Z][a-z]+\b"
     r"|(?:^|(?<=[a-z,.!?] ))(?!\w+day\b)[A-Z][a-z]+ and [A-Z][a-z]+\b"
@@ -468,9 +499,20 @@ _NAMED: Final = re.compile(
 
 
 def read_scenario(
-    answer: str, inspiration: Inspiration, cast: Sequence[Character] = ()
+    answer: str,
+    inspiration: Inspiration,
+    cast: Sequence[Character] = (),
+    vocabulary: Collection[str] = (),
 ) -> Scenario:
     """The scenario in a model's answer, if it is one that can be played.
+
+    Args:
+        answer: The answer.
+        inspiration: What it is about.
+        cast: Characters whose names must not occur.
+        vocabulary: Ordinary words. If there are any, a word with a capital that is none of them
+            counts as a name: it is better to lose a scenario than to have one whose people have
+            two names.
 
     Raises:
         RejectedError: If it is not; with the reason.
@@ -487,7 +529,9 @@ def read_scenario(
     people = (parsed.first_person, parsed.second_person)
     if min(person.min_age for person in people) < 18 or _MINORS.search(context):
         raise RejectedError("minors")
-    if name := _name_in(everything, cast):
+    if match := _YOUNG.search(everything):
+        raise RejectedError("minors", match[0])
+    if name := _name_in(everything, cast, vocabulary):
         raise RejectedError("names", name)
     try:
         scenario = Scenario(
@@ -525,14 +569,20 @@ def _constraint(person: _Person) -> Constraint:
     return Constraint(min_age=person.min_age, max_age=person.max_age, occupations=occupations)
 
 
-def _name_in(text: str, cast: Sequence[Character]) -> str:
-    """A participant's name: one of the cast, or what is introduced as a name."""
+def _name_in(text: str, cast: Sequence[Character], vocabulary: Collection[str]) -> str:
+    """A participant's name: one of the cast, what is introduced as one, or no ordinary word."""
     words = set(re.findall(r"[^\W\d_]+", text))
     known = sorted({c.first_name for c in cast} & words)
     if known:
         return known[0]
-    match = _NAMED.search(text)
-    return match[0] if match else ""
+    if match := _NAMED.search(text):
+        return str(match[0])
+    if vocabulary:
+        own = set(_WORD.findall(text))
+        for word in _CAPITALISED.findall(text):
+            if not {word.lower()} & (_PROPER | own) and word.lower() not in vocabulary:
+                return str(word)
+    return ""
 
 
 def _check_private(scenario: Scenario) -> None:

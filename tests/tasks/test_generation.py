@@ -46,9 +46,9 @@ def other(number):
     """A scenario that is like none of the others."""
     words = [f"w{chr(97 + number)}{chr(97 + place)}" for place in range(26)]
     return answer(
-        context=" ".join(words[:12]).capitalize() + ".",
-        first_goal=" ".join(words[12:19]).capitalize() + ".",
-        second_goal=" ".join(words[19:]).capitalize() + ".",
+        context=" ".join(words[:12]) + ".",
+        first_goal=" ".join(words[12:19]) + ".",
+        second_goal=" ".join(words[19:]) + ".",
     )
 
 
@@ -98,6 +98,12 @@ def test_a_good_scenario_becomes_tasks_with_characters_who_fit():
             answer(context="Elena and Marcus stand in a hallway, with an umbrella."),
         ),
         ("names", answer(second_goal="Have the repair paid by a neighbour called Bartholomew.")),
+        ("names", answer(context="In the hallway, Zuzanna brings back what was lent to her.")),
+        ("minors", answer(first_goal="Give it back quickly: you are twelve, and late for bed.")),
+        (
+            "duplicate",
+            answer(second_goal=STARTER.tasks[0].goal("agent_1").split(" (")[0]),
+        ),
         ("placeholder", answer(second_goal="Have the repair paid by Agent 1, before the evening.")),
         ("placeholder", answer(context="In [place], somebody brings back the umbrella of [name].")),
         ("same goal", answer(second_goal=GOOD["first_goal"])),
@@ -146,7 +152,7 @@ def test_with_an_embedder_a_scenario_of_the_same_meaning_is_a_duplicate():
     import numpy as np
 
     def embed(texts):
-        kinds = [0 if text[:2] in ("Wb", "Wc") else 1 + ("ribs" in text) for text in texts]
+        kinds = [0 if text[:2] in ("wb", "wc") else 1 + ("ribs" in text) for text in texts]
         return np.eye(3)[kinds]
 
     inspirations = [Inspiration(str(i), "x") for i in range(3)]
