@@ -407,9 +407,9 @@ def embedded(episodes: int, out: Path) -> None:
             made = pool.map(lambda r: direct(*r["arguments"], **r["settings"]), asked)
             return sum(completion.completion_tokens for completion in made)
 
-    server.chat = recorded  # type: ignore[method-assign]
+    server.chat = recorded  # type: ignore[method-assign]  # to listen in
     play()
-    server.chat = direct  # type: ignore[method-assign]
+    server.chat = direct  # type: ignore[method-assign]  # as it was
     rates: dict[str, list[float]] = {"engine": [], "bare": []}
     for _ in range(3):
         for name, work in (("bare", bare), ("engine", play)):

@@ -92,8 +92,8 @@ class PolicyAgent(Agent):
             ModelError: If it cannot be loaded.
         """
         try:
-            import torch  # noqa: F401
-            import transformers  # noqa: F401
+            import torch  # noqa: F401  # only whether it is there
+            import transformers  # noqa: F401  # likewise
         except ImportError as error:
             raise missing_extra(error.name or "torch", "train", f"the policy {path!r}") from error
         from sotopia_gym.agents.sampling import Sampler

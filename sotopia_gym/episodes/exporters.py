@@ -370,7 +370,7 @@ tags:
 | `goals`, `normalised`, `judge` | goal scores 0 to 10; on a scale of no agreement (0) to the rational ceiling (1); by whom |
 | `tokens`, `cost` | what playing it cost, in tokens and US dollars |
 | `episode` | the whole episode as JSON: `sotopia_gym.Episode.model_validate_json` reads it |
-"""  # noqa: E501
+"""  # noqa: E501  # a row of a table is one line
 
 
 def _write_dataset(episodes: Iterable[Episode], target: Path) -> int:

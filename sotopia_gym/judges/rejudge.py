@@ -45,7 +45,7 @@ async def rejudge(
                 and len(running) < concurrency
                 and (episode := next(waiting, None)) is not None
             ):
-                running.add(asyncio.create_task(_judged(episode, judge)))
+                running.add(asyncio.create_task(judged(episode, judge)))
             if not running:
                 break
             done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
@@ -62,7 +62,12 @@ async def rejudge(
         raise failure
 
 
-async def _judged(episode: Episode, judge: Judge) -> Episode:
+async def judged(episode: Episode, judge: Judge) -> Episode:
+    """``episode`` with the judge's verdict, or with why there is none.
+
+    Raises:
+        BudgetExceededError: If there is no money to judge it, which says nothing about it.
+    """
     try:
         judgement = await judge.ajudge(episode)
     except BudgetExceededError:

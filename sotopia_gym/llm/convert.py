@@ -33,7 +33,7 @@ def to_hf(name: str, folder: Path) -> Path:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} is not empty; name a folder that does not exist yet.")
     try:
-        import gguf  # noqa: F401
+        import gguf  # noqa: F401  # transformers needs it, and says so less clearly
         import torch
         import transformers
     except ImportError as error:

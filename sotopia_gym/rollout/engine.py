@@ -33,8 +33,9 @@ from sotopia_gym.envs.session import Session
 from sotopia_gym.episodes.journal import Journal
 from sotopia_gym.episodes.schema import Episode, Judgement, Usage
 from sotopia_gym.episodes.store import latest
-from sotopia_gym.errors import BudgetExceededError, ConfigError, JudgeError, ModelError
+from sotopia_gym.errors import BudgetExceededError, ConfigError, ModelError
 from sotopia_gym.judges import Judge
+from sotopia_gym.judges.rejudge import judged
 from sotopia_gym.llm.client import ClientOptions
 from sotopia_gym.llm.endpoint import network
 from sotopia_gym.rollout.jobs import Job, Roles, Rules, plan
@@ -512,17 +513,15 @@ async def _together(acts: Iterable[Coroutine[Any, Any, Action]]) -> list[Action]
 
 
 async def _judged(episode: Episode, judge: Judge) -> Episode:
-    """The episode with the judge's verdict, or with why there is none."""
+    """:func:`judged`, where a judge that is broken must not cost other episodes either."""
     try:
-        judgement = await judge.ajudge(episode)
+        return await judged(episode, judge)
     except BudgetExceededError:
         raise
-    except (ModelError, JudgeError) as error:
-        judgement = Judgement(judge=judge.name, error=str(error))
-    except Exception as error:  # nor must a judge that is broken cost other episodes
+    except Exception as error:
         _log.exception("the judge failed in task %s", episode.task.task_id)
-        judgement = Judgement(judge=judge.name, error=f"{type(error).__name__}: {error}")
-    return episode.with_judgement(judgement)
+        broken = Judgement(judge=judge.name, error=f"{type(error).__name__}: {error}")
+        return episode.with_judgement(broken)
 
 
 def _tasks(tasks: str | Suite | Iterable[Task], split: str | None) -> tuple[Task, ...]:

@@ -110,6 +110,7 @@ def sentence_embedder(model: str) -> Embedder:
         MissingDependencyError: If the package is not installed.
     """
     try:
+        # Optional: where it is not installed, mypy does not find it.
         from sentence_transformers import SentenceTransformer  # type: ignore[import-not-found,unused-ignore]
     except ImportError as error:
         raise missing_extra("sentence-transformers", "embed", "similarity of meaning") from error
