@@ -15,6 +15,7 @@ __all__ = ["Agent", "from_spec"]
 _SPECS: Final = (
     "scripted/NAME",
     "local/MODEL",
+    "local/PATH.gguf",
     "hf/PATH",
     "human",
     "MODEL@http://HOST:PORT/v1",
@@ -30,6 +31,10 @@ def from_spec(spec: str | Agent, options: ClientOptions | None = None) -> Agent:
 
             - ``"scripted/NAME"``: see :func:`sotopia_gym.agents.scripted.scripted`;
             - ``"local/smollm2-135m"``: the embedded language model;
+            - ``"local/PATH.gguf"``: a GGUF file, such as
+              :func:`sotopia_gym.llm.convert.to_gguf` makes of a policy, with llama.cpp. It is
+              asked as the embedded model is: with the prompt ``small``, at temperature 0.7, for
+              at most 96 tokens and 200 characters, and never twice;
             - ``"hf/PATH"``: a policy, the model of transformers in a folder; see
               :class:`sotopia_gym.agents.policy.PolicyAgent`;
             - ``"MODEL@http://HOST:PORT/v1"``: a model behind any OpenAI-compatible server;

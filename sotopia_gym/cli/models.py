@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 app = typer.Typer(help="The embedded language models.", no_args_is_help=True)
+
+
+class _Precision(StrEnum):
+    q8_0 = "q8_0"
+    f16 = "f16"
+    f32 = "f32"
 
 
 @app.command("list")
@@ -56,3 +63,18 @@ def to_hf(
 
     path = to_hf(name, folder)
     typer.echo(f"{name} is at {path}; play it as hf/{path}?prompt=small")
+
+
+@app.command("to-gguf")
+def to_gguf(
+    folder: Annotated[
+        Path, typer.Argument(help="A model that was trained from the embedded one, or an adapter.")
+    ],
+    file: Annotated[Path, typer.Argument(help="Where to: a .gguf file that does not exist yet.")],
+    dtype: Annotated[_Precision, typer.Option(help="Precision of its matrices.")] = _Precision.q8_0,
+) -> None:
+    """Write a folder of transformers as a GGUF file, which llama.cpp plays as local/FILE."""
+    from sotopia_gym.llm.convert import to_gguf
+
+    path = to_gguf(folder, file, dtype=dtype.value)
+    typer.echo(f"{folder} is at {path}; play it as local/{path}")

@@ -1,13 +1,27 @@
-"""The embedded models as folders of transformers, to be trained."""
+"""The embedded models as folders of transformers, to be trained, and back as GGUF files."""
 
 from __future__ import annotations
 
+import math
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
-from sotopia_gym.errors import ConfigError, missing_extra
+import numpy as np
+import numpy.typing as npt
+
+from sotopia_gym.errors import ConfigError, ModelError, missing_extra
 from sotopia_gym.llm import models
+
+_FILE_TYPES: Final = MappingProxyType(
+    {"q8_0": "MOSTLY_Q8_0", "f16": "MOSTLY_F16", "f32": "ALL_F32"}
+)
+"""What a GGUF file says it is, by the precision of its matrices."""
+
+_EMBEDDING: Final = "token_embd.weight"
+_OUTPUT: Final = "output.weight"
 
 
 def to_hf(name: str, folder: Path) -> Path:
@@ -61,6 +75,178 @@ def to_hf(name: str, folder: Path) -> Path:
             folder.rmdir()
         whole.rename(folder)
     return folder
+
+
+def to_gguf(folder: Path, path: Path, *, like: str = "smollm2-135m", dtype: str = "q8_0") -> Path:
+    """Write a trained model as a GGUF file, which llama.cpp plays.
+
+    It becomes the file of the model that training started from, with other weights: metadata,
+    tokenizer and chat template are copied from there, not from the folder.
+
+    Args:
+        folder: What ``save_pretrained`` wrote, of a model or of an adapter of peft, which is
+            merged into its base.
+        path: Where to; it must end in ``.gguf`` and not exist.
+        like: The model that training started from: an embedded one, or the path of a GGUF file.
+        dtype: Precision of the matrices: ``"q8_0"`` (8.5 bits a weight), ``"f16"`` or ``"f32"``.
+            Vectors, which are the norms, stay float32.
+
+    Returns:
+        The file.
+
+    Raises:
+        ConfigError: If there is no such precision, or ``path`` is none for a new GGUF file.
+        UnknownIdError: If there is no model ``like``.
+        ModelError: If there is no model in the folder, if it is another than ``like``, or if not
+            all of its weights are finite; nothing is written then.
+        MissingDependencyError: If the extra ``train`` is not installed.
+    """
+    if dtype not in _FILE_TYPES:
+        raise ConfigError(f"no dtype {dtype!r}; expected one of {', '.join(_FILE_TYPES)}.")
+    if path.suffix != ".gguf":
+        raise ConfigError(f"the name of a GGUF file ends in .gguf, got {path}.")
+    if path.exists():
+        raise ConfigError(f"{path} exists; name a file that does not exist yet.")
+    source = models.weights(like)
+    try:
+        import gguf
+        import torch  # noqa: F401  # transformers needs it, and says so less clearly
+        import transformers  # noqa: F401  # only whether it is there
+    except ImportError as error:
+        raise missing_extra(error.name or "torch", "train", f"writing {path}") from error
+
+    try:
+        layout = gguf.GGUFReader(source)
+    except ValueError as error:
+        raise ModelError(f"{source} cannot be read as a GGUF file: {error}") from error
+    tensors = list(_tensors(_trained(folder), layout, f"{folder} is not like {like}"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A file that is there is whole.
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as made:
+        whole = Path(made) / "model.gguf"
+        writer = gguf.GGUFWriter(whole, "llama")
+        writer.data_alignment = layout.alignment
+        writer.add_file_type(gguf.LlamaFileType[_FILE_TYPES[dtype]])
+        for field in layout.fields.values():
+            # What begins so is the header, which the writer makes.
+            if not field.name.startswith("GGUF.") and field.name not in writer.kv_data[0]:
+                is_array = field.types[0] == gguf.GGUFValueType.ARRAY
+                kinds = field.types[0], field.types[-1] if is_array else None
+                writer.add_key_value(field.name, field.contents(), *kinds)
+        for name, weight in tensors:
+            kind = gguf.GGMLQuantizationType["F32" if weight.ndim == 1 else dtype.upper()]
+            writer.add_tensor(name, gguf.quants.quantize(weight, kind), raw_dtype=kind)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        whole.rename(path)
+    return path
+
+
+def _trained(folder: Path) -> Any:
+    """The model in a folder, in float32; an adapter is merged into its base."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    is_adapter = (folder / "adapter_config.json").is_file()
+    # Without the check, transformers would look for a model of this name in the network.
+    if not is_adapter and not (folder / "config.json").is_file():
+        raise ModelError(
+            f"there is no model in {folder}; expected a folder that save_pretrained wrote, with a "
+            "config.json, or an adapter_config.json if it is an adapter."
+        )
+    if is_adapter:
+        try:
+            from peft import AutoPeftModelForCausalLM
+        except ImportError as error:
+            raise missing_extra("peft", "train", f"the adapter in {folder}") from error
+    try:
+        if is_adapter:
+            adapted = AutoPeftModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+            return adapted.merge_and_unload()
+        model, told = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, output_loading_info=True
+        )
+    except Exception as error:
+        raise ModelError(f"the model in {folder} cannot be loaded: {error}") from error
+    # transformers only warns, and makes up what it does not find.
+    if told["missing_keys"]:
+        raise ModelError(
+            f"the model in {folder} is not whole: {sorted(told['missing_keys'])[0]} is missing. "
+            "Save it anew with save_pretrained."
+        )
+    return model
+
+
+def _tensors(model: Any, layout: Any, problem: str) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+    """The weights of a Llama by the names, and with the rows in the order, of a GGUF file.
+
+    Args:
+        model: The model of transformers.
+        layout: A reader of the GGUF file.
+        problem: How messages begin.
+    """
+    import gguf
+
+    fields = {name: field.contents() for name, field in layout.fields.items()}
+    config, architecture = model.config, fields["general.architecture"]
+    if (config.model_type, architecture) != ("llama", "llama"):
+        raise ModelError(
+            f"{problem}: expected the architecture 'llama' of both, found {config.model_type!r} "
+            f"and {architecture!r}."
+        )
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, fields["llama.block_count"])
+    weights: dict[str, npt.NDArray[Any]] = {}
+    for name, weight in model.state_dict().items():
+        known = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        weights[known or name] = weight.numpy()
+    shapes = {tensor.name: tuple(tensor.shape[::-1].tolist()) for tensor in layout.tensors}
+    if _OUTPUT not in shapes:
+        if np.array_equal(weights[_OUTPUT], weights[_EMBEDDING]):
+            del weights[_OUTPUT]  # llama.cpp takes the embedding in its place
+        else:
+            shapes[_OUTPUT] = shapes[_EMBEDDING]
+    for name in [*shapes, *weights]:
+        expected, found = shapes.get(name), weights[name].shape if name in weights else None
+        if found != expected:
+            raise ModelError(
+                f"{problem}: the tensor {name} has the shape {found or '(it is missing)'}, "
+                f"expected {expected or 'no such tensor'}."
+            )
+    heads = _heads(config, fields, problem)
+    for name in shapes:
+        if not np.isfinite(weights[name]).all():
+            raise ModelError(
+                f"the tensor {name} has weights that are not finite, so that the training "
+                "diverged; export an earlier state of it."
+            )
+        part = name.split(".")[-2]
+        yield name, _paired(weights[name], heads[part]) if part in heads else weights[name]
+
+
+def _heads(config: Any, fields: dict[str, Any], problem: str) -> dict[str, int]:
+    """How many heads queries and keys have, once all that no shape tells is found to be equal."""
+    settings = {
+        "llama.attention.head_count": config.num_attention_heads,
+        "llama.attention.head_count_kv": config.num_key_value_heads,
+        "llama.attention.layer_norm_rms_epsilon": config.rms_norm_eps,
+        "llama.rope.freq_base": config.rope_parameters["rope_theta"],
+    }
+    for key, found in settings.items():
+        if key not in fields or not math.isclose(fields[key], found, rel_tol=1e-6):
+            raise ModelError(f"{problem}: {key} is {found}, expected {fields.get(key)}.")
+    return {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
+
+
+def _paired(weight: npt.NDArray[Any], heads: int) -> npt.NDArray[Any]:
+    """The rows of a projection as llama.cpp has them.
+
+    To encode positions, transformers rotates feature i of a head with feature i + half, and
+    llama.cpp neighbours.
+    """
+    halves = weight.reshape(heads, 2, -1, weight.shape[1])
+    return halves.swapaxes(1, 2).reshape(weight.shape)
 
 
 def _split_digits(tokenizer: Any) -> None:

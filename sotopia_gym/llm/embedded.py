@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from sotopia_gym.errors import (
     ContextOverflowError,
@@ -18,15 +18,27 @@ from sotopia_gym.errors import (
 from sotopia_gym.llm import models
 from sotopia_gym.llm.chat import ChatModel, Completion, Message
 
+_CONTEXT: Final = 8192
+"""Most tokens of context; llama.cpp takes fewer where a model was trained with fewer."""
 
-@lru_cache(maxsize=2)
+
 def load(name: str) -> EmbeddedServer:
-    """The server of an embedded model; one is shared by all who ask in this process.
+    """The server of a model; one is shared by all who ask in this process.
+
+    Args:
+        name: An embedded model, e.g. ``"smollm2-135m"``, or the path of a GGUF file. A file that
+            was written anew is loaded anew.
 
     Raises:
+        UnknownIdError: If it is neither.
         MissingDependencyError: If the extra ``local`` is not installed.
         ModelError: If the weights are not on this machine or cannot be loaded.
     """
+    return _loaded(name, models.weights(name).stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=2)
+def _loaded(name: str, _changed: int) -> EmbeddedServer:
     return EmbeddedServer(name)
 
 
@@ -34,18 +46,18 @@ class EmbeddedServer:
     """One loaded model. It may be used from several threads at once.
 
     Args:
-        name: An embedded model, e.g. ``"smollm2-135m"``.
+        name: An embedded model, e.g. ``"smollm2-135m"``, or the path of a GGUF file.
     """
 
     def __init__(self, name: str) -> None:
-        path = models.find(name)
+        path = models.weights(name)
         try:
             import xllamacpp
         except ImportError as error:
             raise missing_extra("xllamacpp", "local", f"the embedded model {name!r}") from error
         params = xllamacpp.CommonParams()
         params.model.path = str(path)
-        params.n_ctx = models.get_model(name).context
+        params.n_ctx = _CONTEXT
         params.n_parallel = 1
         params.verbosity = -1
         threads = os.cpu_count() or 1
@@ -55,6 +67,7 @@ class EmbeddedServer:
             self._server = xllamacpp.Server(params)
         except Exception as error:
             raise ModelError(f"llama.cpp could not load {path}: {error}") from error
+        self._sha256 = models.digest(path)[:12]
 
     @property
     def address(self) -> str:
@@ -116,16 +129,16 @@ class EmbeddedServer:
             prompt_tokens=int(usage["prompt_tokens"]),
             completion_tokens=int(usage["completion_tokens"]),
             model=response.get("model", ""),
-            fingerprint=response.get("system_fingerprint", ""),
+            fingerprint=f"{response.get('system_fingerprint', '')} sha256:{self._sha256}".strip(),
             cost=0.0,
         )
 
 
 class EmbeddedChat(ChatModel):
-    """An embedded model behind the interface of all chat models.
+    """An embedded model, or a GGUF file, behind the interface of all chat models.
 
     Args:
-        model: An embedded model, e.g. ``"smollm2-135m"``.
+        model: An embedded model, e.g. ``"smollm2-135m"``, or the path of a GGUF file.
     """
 
     def __init__(self, model: str) -> None:

@@ -99,6 +99,27 @@ def find(name: str) -> Path:
     return model.path
 
 
+def weights(name: str) -> Path:
+    """The GGUF file that ``local/NAME`` in a spec means.
+
+    Args:
+        name: An embedded model, or the path of any GGUF file; it ends in ``.gguf``.
+
+    Raises:
+        UnknownIdError: If it is neither.
+        ModelError: If the file is not here, or not whole; the message says how to get it.
+    """
+    if not name.endswith(".gguf"):
+        return find(name)
+    path = Path(name)
+    if not path.is_file():
+        raise ModelError(
+            f"there is no file {path}. A folder of transformers becomes one with: "
+            f"sotopia-gym models to-gguf FOLDER {path}"
+        )
+    return path
+
+
 def pull(name: str, *, source: Path | None = None, progress: Progress | None = None) -> Path:
     """Put the weights of an embedded model into the user's cache, whole and verified.
 
@@ -117,7 +138,7 @@ def pull(name: str, *, source: Path | None = None, progress: Progress | None = N
     model = get_model(name)
     if source is not None and not source.is_file():
         raise ModelError(f"there is no file {source} to take the model {name!r} from.")
-    if model.path.is_file() and _digest(model.path) == model.sha256:
+    if model.path.is_file() and digest(model.path) == model.sha256:
         return model.path
     if source is not None:
         _install(model, source, progress)
@@ -178,6 +199,7 @@ def _verified(
         )
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -24,13 +24,14 @@ def chat_model(spec: str, options: ClientOptions | None = None) -> ChatModel:
     """The chat model that ``spec`` names.
 
     Args:
-        spec: ``"local/NAME"``, an embedded model; ``"MODEL@http://HOST:PORT/v1"``, a model behind
-            any OpenAI-compatible server; or a model of OpenAI, e.g. ``"gpt-4o-2024-08-06"``.
-        options: How to call it; embedded models have none.
+        spec: ``"local/NAME"``, an embedded model; ``"local/PATH.gguf"``, a GGUF file;
+            ``"MODEL@http://HOST:PORT/v1"``, a model behind any OpenAI-compatible server; or a model
+            of OpenAI, e.g. ``"gpt-4o-2024-08-06"``.
+        options: How to call it; models in this process have none.
 
     Raises:
         UnknownIdError: If it is none of these.
-        ModelError: If an embedded model is not on this machine, or there is no API key.
+        ModelError: If the file of a model is not on this machine, or there is no API key.
     """
     if spec.startswith("local/"):
         from sotopia_gym.llm.embedded import EmbeddedChat
