@@ -34,6 +34,36 @@ class Interval:
         return f"{self.mean:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
 
+class RunningMean:
+    """:func:`mean_interval` of values that come one at a time; a sum for each cluster is kept."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._sizes: dict[str, int] = {}
+
+    @property
+    def clusters(self) -> int:
+        """How many clusters there are values of."""
+        return len(self._sums)
+
+    def add(self, value: float, cluster: str, count: int = 1) -> None:
+        """Take in a value, or the sum of ``count`` values."""
+        self._sums[cluster] = self._sums.get(cluster, 0.0) + value
+        self._sizes[cluster] = self._sizes.get(cluster, 0) + count
+
+    def include(self, other: RunningMean) -> None:
+        """Take in all that another has."""
+        for cluster, value in other._sums.items():
+            self.add(value, cluster, other._sizes[cluster])
+
+    def interval(self, *, resamples: int = 2000, in_order: bool = False) -> Interval:
+        """The mean so far; with ``in_order`` it does not matter in which order clusters came."""
+        names = sorted(self._sums) if in_order else list(self._sums)
+        sums = [self._sums[name] for name in names]
+        sizes = [self._sizes[name] for name in names]
+        return interval_of_sums(sums, sizes, resamples=resamples)
+
+
 def mean_interval(
     values: Sequence[float],
     clusters: Sequence[Hashable] | None = None,

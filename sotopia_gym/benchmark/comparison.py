@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from sotopia_gym.benchmark.measures import partner_names, scores, seats
+from sotopia_gym.benchmark.measures import scores
 from sotopia_gym.benchmark.result import Estimate
 from sotopia_gym.episodes.schema import Episode, Judgement
 from sotopia_gym.episodes.summary import scored
@@ -219,8 +219,8 @@ def _by_job(
     names: set[str] = set()
     jobs: dict[_Key, _Played] = {}
     for episode in episodes:
-        own = seats(episode)
-        name = episode.agents.get(own[0]) if episode.focal else partner_names(episode)
+        own = episode.seats
+        name = episode.agents.get(own[0]) if episode.focal else episode.partners_of(None)
         if name is None or name == "unknown":
             raise ConfigError(
                 f"the {which} episodes do not tell who played {episode.task.task_id}; compare "
@@ -260,7 +260,7 @@ def _played(episode: Episode, judge: str | None) -> _Played:
 
 def _means(episode: Episode, judgement: Judgement) -> dict[str, float]:
     """Each measure of the agent, as its mean over the roles it played."""
-    own = [found for seat in seats(episode) if (found := scores(judgement, seat))]
+    own = [found for seat in episode.seats if (found := scores(judgement, seat))]
     return {
         measure: math.fsum(found[measure] for found in own) / len(own)
         for measure in (own[0] if own else {})

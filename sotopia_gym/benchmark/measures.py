@@ -3,43 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
-from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Final
 
 from sotopia_gym.benchmark.result import Estimate, Group
 from sotopia_gym.episodes.schema import Episode, Judgement
-from sotopia_gym.stats import interval_of_sums
-
-_MOST_CAUSES: Final = 50
-"""Different causes that are counted by themselves; the rest are "other causes"."""
-
-
-def seats(episode: Episode) -> tuple[str, ...]:
-    """The roles of the agent that an episode is about: one, or all where it met itself."""
-    return episode.task.agents if episode.focal is None else (episode.focal,)
-
-
-def partner_names(episode: Episode) -> str:
-    """The names of those whom the agent met; its own where it met itself."""
-    met = {name for role, name in episode.agents.items() if role != episode.focal}
-    return " + ".join(sorted(met)) or "unknown"
-
-
-def scored_by(episode: Episode, judge: str, prompt: str | None = None) -> Judgement | None:
-    """The latest judgement of ``judge`` that scores the agent an episode is about, or None.
-
-    Args:
-        episode: The episode.
-        judge: Name of the judge.
-        prompt: Version and hash of the judge's prompt; None for any.
-    """
-    for given in reversed(episode.judgements):
-        same = given.judge == judge and (prompt is None or given.prompt in ("", prompt))
-        if same and given.scored and any(given.scores.get(seat) for seat in seats(episode)):
-            return given
-    return None
+from sotopia_gym.stats import RunningMean
 
 
 def scores(judgement: Judgement, agent: str) -> dict[str, float]:
@@ -84,23 +52,16 @@ def conversation(episode: Episode, agent: str) -> dict[str, float]:
     )
 
 
-def count_cause(causes: Counter[str], error: str | None) -> None:
-    """Count why something went wrong; numbers and endings of messages are of one episode."""
-    lines = (error or "").strip().splitlines() or ["unknown"]
-    cause = re.sub(r"\d+", "#", lines[0][:100])
-    causes[cause if cause in causes or len(causes) < _MOST_CAUSES else "other causes"] += 1
-
-
 class Tally:
     """Running means over scored episodes; what is kept is a sum for each scenario."""
 
     def __init__(self) -> None:
         self._episodes = 0
         self._scenarios: set[str] = set()
-        self._scores: dict[str, _Mean] = {}
-        self._partner: dict[str, _Mean] = {}
-        self._outcomes: dict[str, _Mean] = {}
-        self._conversation: dict[str, _Mean] = {}
+        self._scores: dict[str, RunningMean] = {}
+        self._partner: dict[str, RunningMean] = {}
+        self._outcomes: dict[str, RunningMean] = {}
+        self._conversation: dict[str, RunningMean] = {}
 
     def add(self, episode: Episode, judgement: Judgement, roles: Iterable[str]) -> None:
         """Take in one episode, as far as the agent played ``roles`` in it."""
@@ -112,7 +73,7 @@ class Tally:
             _add(self._scores, scenario, scores(judgement, role))
             if episode.has_transcript:
                 _add(self._conversation, scenario, conversation(episode, role))
-        for role in set(episode.task.agents) - set(seats(episode)):
+        for role in set(episode.task.agents) - set(episode.seats):
             _add(self._partner, scenario, scores(judgement, role))
 
     def group(self) -> Group:
@@ -127,33 +88,17 @@ class Tally:
         )
 
 
-class _Mean:
-    """A mean with the sums of its scenarios."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, float] = {}
-        self._sizes: dict[str, int] = {}
-
-    def add(self, scenario: str, value: float) -> None:
-        self._sums[scenario] = self._sums.get(scenario, 0.0) + value
-        self._sizes[scenario] = self._sizes.get(scenario, 0) + 1
-
-    def estimate(self) -> Estimate:
-        # The order in which episodes finish must not change what is drawn.
-        names = sorted(self._sums)
-        interval = interval_of_sums(
-            [self._sums[name] for name in names], [self._sizes[name] for name in names]
-        )
-        return Estimate.of(interval, len(names))
-
-
-def _add(means: dict[str, _Mean], scenario: str, values: Mapping[str, float]) -> None:
+def _add(means: dict[str, RunningMean], scenario: str, values: Mapping[str, float]) -> None:
     for name, value in values.items():
-        means.setdefault(name, _Mean()).add(scenario, value)
+        means.setdefault(name, RunningMean()).add(value, scenario)
 
 
-def _estimates(means: Mapping[str, _Mean]) -> dict[str, Estimate]:
-    return {name: mean.estimate() for name, mean in means.items()}
+def _estimates(means: Mapping[str, RunningMean]) -> dict[str, Estimate]:
+    # The order in which episodes finish must not change what is drawn.
+    return {
+        name: Estimate.of(mean.interval(in_order=True), mean.clusters)
+        for name, mean in means.items()
+    }
 
 
 def _known(values: Mapping[str, float | None]) -> dict[str, float]:

@@ -6,27 +6,27 @@ import platform
 import shlex
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
-from sotopia_gym import judges
 from sotopia_gym.agents.base import Agent
-from sotopia_gym.benchmark.measures import Tally, count_cause, partner_names, scored_by, seats
+from sotopia_gym.benchmark.measures import Tally
 from sotopia_gym.benchmark.published import published
 from sotopia_gym.benchmark.result import Config, Counts, Group, Result, Spent
 from sotopia_gym.episodes.journal import Journal
-from sotopia_gym.episodes.schema import Episode, Judgement, Usage
+from sotopia_gym.episodes.schema import Episode, Usage
 from sotopia_gym.episodes.store import latest
-from sotopia_gym.episodes.summary import OPEN_ENDED
-from sotopia_gym.errors import BudgetExceededError, ConfigError
+from sotopia_gym.episodes.summary import OPEN_ENDED, count_cause
+from sotopia_gym.errors import ConfigError
 from sotopia_gym.judges import Judge
-from sotopia_gym.judges.rejudge import rejudge
-from sotopia_gym.llm.client import ClientOptions, run_sync
+from sotopia_gym.judges.rejudge import scored_by
+from sotopia_gym.llm.client import ClientOptions
 from sotopia_gym.rollout.engine import Progress, Rollout
 from sotopia_gym.rollout.jobs import Roles, Rules
+from sotopia_gym.rollout.ray_engine import RayEngine
 from sotopia_gym.tasks.schema import Suite
 from sotopia_gym.tasks.suites import load_suite
 from sotopia_gym.version import __version__
@@ -50,12 +50,14 @@ def benchmark(
     max_cost: float | None = None,
     max_seconds: float | None = None,
     progress: Callable[[Progress], object] | None = None,
+    engine: Literal["local", "ray"] | RayEngine = "local",
 ) -> Result:
     """Play a suite with an agent and say how good it was.
 
-    With a journal that a run was stopped in, the rest is played. Episodes that are in it without a
-    score by ``judge``, because another judged them or it could not, are judged without being played
-    again: so a rollout may be played unjudged first. Its other episodes are left alone.
+    The episodes are those of a :class:`~sotopia_gym.rollout.engine.Rollout`. With a journal that a
+    run was stopped in, the rest is played, and what ``judge`` has not scored is judged without
+    being played again: so a rollout may be played unjudged first. Other episodes in the journal are
+    left alone.
 
     Means are over scored episodes only, with intervals of a bootstrap that resamples whole
     scenarios: episodes of one scenario depend on each other.
@@ -78,21 +80,15 @@ def benchmark(
         max_cost: US dollars after which no more is played or judged.
         max_seconds: Time after which no more is played or judged.
         progress: Called after every episode.
+        engine: Where they are played, as for a rollout.
 
     Raises:
         ConfigError: If an argument makes no sense.
+        MissingDependencyError: If Ray is needed but not installed.
         JudgeError: If the judge can never score a task.
         KeyboardInterrupt: If it was interrupted; called again with the same journal it goes on.
     """
     with ExitStack() as stack:
-        deciding = judges.from_spec(judge, options)
-        if deciding is None:
-            raise ConfigError(
-                "a benchmark needs a judge; to play unjudged use Rollout, and give its journal to "
-                "a benchmark later."
-            )
-        if deciding is not judge:
-            stack.callback(deciding.close)
         if journal is None:
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             journal = Path(folder) / "episodes.jsonl"
@@ -103,7 +99,7 @@ def benchmark(
             whole,
             agent,
             listed,
-            judge=deciding,
+            judge=judge,
             roles=roles,
             every_partner=every_partner,
             repetitions=repetitions,
@@ -116,21 +112,18 @@ def benchmark(
             max_cost=max_cost,
             options=options,
             progress=progress,
+            engine=engine,
         )
-        wanted = {job.key for job in rollout.jobs}
-        unscored = set()
-        for episode in rollout:
-            # Those that were in the journal come before anything is played.
-            if not rollout.progress.played and not _score(episode, deciding):
-                unscored.add(episode.key)
-        limits = _Limits(max_cost, max_seconds)
-        stopped_by = rollout.progress.stopped_by
-        if stopped_by is None and unscored:
-            stopped_by = run_sync(
-                _judge_rest(kept, unscored, deciding, rollout, concurrency, limits, progress)
+        deciding = rollout.judge
+        if deciding is None:
+            raise ConfigError(
+                "a benchmark needs a judge; to play unjudged use Rollout, and give its journal to "
+                "a benchmark later."
             )
+        for _ in rollout:
+            pass
         total = _Total(deciding)
-        for episode in _of(kept, wanted):
+        for episode in latest(kept, {job.key for job in rollout.jobs}):
             total.add(episode)
         named = isinstance(suite, str) and not any(
             isinstance(each, Agent | Judge) for each in (agent, judge, *listed)
@@ -164,64 +157,7 @@ def benchmark(
         )
         if named:
             settings = settings.model_copy(update={"command": _command(str(suite), settings)})
-        return total.result(settings, len(rollout.jobs), stopped_by)
-
-
-@dataclass(frozen=True, slots=True)
-class _Limits:
-    """What judging may use up."""
-
-    cost: float | None
-    seconds: float | None
-
-    def reached(self, progress: Progress) -> str | None:
-        """Which limit is reached, if any is."""
-        if self.seconds is not None and progress.seconds >= self.seconds:
-            return f"max_seconds={self.seconds:g}"
-        if self.cost is not None and (progress.usage.cost or 0.0) >= self.cost:
-            return f"max_cost={self.cost:g}"
-        return None
-
-
-def _of(journal: Journal, keys: Set[str]) -> Iterator[Episode]:
-    """The episodes of a journal with these keys, each once."""
-    return (episode for episode in latest(journal) if episode.key in keys)
-
-
-def _score(episode: Episode, judge: Judge) -> Judgement | None:
-    return scored_by(episode, judge.name, judge.prompt)
-
-
-async def _judge_rest(
-    journal: Journal,
-    keys: Set[str],
-    judge: Judge,
-    rollout: Rollout,
-    concurrency: int,
-    limits: _Limits,
-    progress: Callable[[Progress], object] | None,
-) -> str | None:
-    """Judge these episodes, and keep them; returns why it stopped early, if it did."""
-    told = rollout.progress
-    missing = (episode for episode in _of(journal, keys) if not _score(episode, judge))
-    try:
-        with journal.writing() as write:
-            async for episode in rejudge(missing, judge, concurrency=concurrency):
-                write(episode)
-                given = episode.judgements[-1]
-                told = replace(
-                    told,
-                    usage=told.usage + given.usage,
-                    unscored=told.unscored + (not given.scored),
-                    seconds=rollout.progress.seconds,
-                )
-                if progress is not None:
-                    progress(told)
-                if (reached := limits.reached(told)) is not None:
-                    return reached
-    except BudgetExceededError as error:
-        return str(error)
-    return None
+        return total.result(settings, len(rollout.jobs), rollout.progress.stopped_by)
 
 
 class _Total:
@@ -255,23 +191,23 @@ class _Total:
             if episode.ending == "failed":
                 count_cause(self._failures, episode.error)
             return
-        judgement = _score(episode, self._judge)
+        judgement = scored_by(episode, self._judge.name, self._judge.prompt)
         if judgement is None:
             self._counts["unscored"] += 1
             count_cause(self._unscored, self._why_unscored(episode))
             return
         self._counts["scored"] += 1
-        scenario, own = episode.task.scenario, seats(episode)
+        scenario, own = episode.task.scenario, episode.seats
         family = OPEN_ENDED if scenario.outcome is None else scenario.outcome.family
         self._overall.add(episode, judgement, own)
         self._families[family].add(episode, judgement, own)
         self._sources[scenario.source or "unknown"].add(episode, judgement, own)
-        self._partners[partner_names(episode)].add(episode, judgement, own)
+        self._partners[episode.partners_of(episode.focal)].add(episode, judgement, own)
         for role in own:
             self._roles[role].add(episode, judgement, [role])
 
     def _add_players(self, episode: Episode) -> None:
-        own = seats(episode)
+        own = episode.seats
         for role, used in episode.usage.items():
             if role in own:
                 self._agent_usage += used

@@ -13,13 +13,16 @@ from sotopia_gym.cli.progress import progress_line
 from sotopia_gym.cli.rollout import (
     AgentOption,
     CacheOption,
+    ChunkOption,
     ConcurrencyOption,
+    EngineOption,
     EveryPartnerOption,
     MaxCostOption,
     MaxSecondsOption,
     MaxSilentTurnsOption,
     MaxTurnsOption,
     PartnersOption,
+    RayAddressOption,
     RepetitionsOption,
     RequestsOption,
     RolesOption,
@@ -27,6 +30,8 @@ from sotopia_gym.cli.rollout import (
     SplitOption,
     SuiteOption,
     TurnOrderOption,
+    WorkersOption,
+    engine_of,
     resume_hint,
     rules,
 )
@@ -75,6 +80,10 @@ def benchmark(
     max_cost: MaxCostOption = None,
     max_seconds: MaxSecondsOption = None,
     cache: CacheOption = None,
+    engine: EngineOption = "local",
+    ray_address: RayAddressOption = None,
+    workers: WorkersOption = None,
+    chunk: ChunkOption = None,
 ) -> None:
     """Play a suite with an agent and say how good it was, with 95 % intervals.
 
@@ -86,6 +95,7 @@ def benchmark(
     from sotopia_gym.benchmark import benchmark as run
     from sotopia_gym.llm.client import ClientOptions
 
+    playing = engine_of(engine, ray_address, workers, chunk)
     journal = episodes_out or Path("runs") / f"benchmark-{datetime.now():%Y%m%d-%H%M%S}.jsonl"
     try:
         with progress_line() as tell:
@@ -106,6 +116,7 @@ def benchmark(
                 max_cost=max_cost,
                 max_seconds=max_seconds,
                 progress=tell,
+                engine=playing,
             )
     except KeyboardInterrupt:
         typer.echo(f"stopped. {resume_hint(journal, '--episodes-out')}", err=True)

@@ -107,10 +107,10 @@ def import_files(
 
 @app.command("list")
 def list_episodes(file: JournalFile) -> None:
-    """List the episodes of a file, one a line."""
-    from sotopia_gym.episodes.journal import Journal
+    """List the episodes of a file, each once, one a line."""
+    from sotopia_gym.episodes.store import latest
 
-    for number, episode in enumerate(Journal(file), start=1):
+    for number, episode in enumerate(latest(file), start=1):
         names = ", ".join(
             f"{name} ({episode.agents[agent]})" if agent in episode.agents else name
             for agent, name in episode.task.names.items()
@@ -274,11 +274,11 @@ def _plain(value: Any) -> Any:
 
 def find(file: Path, wanted: str) -> Episode:
     """The episode of a file with this id, or this number in its list."""
-    from sotopia_gym.episodes.journal import Journal
+    from sotopia_gym.episodes.store import latest
     from sotopia_gym.errors import UnknownIdError, did_you_mean
 
     ids = []
-    for number, episode in enumerate(Journal(file), start=1):
+    for number, episode in enumerate(latest(file), start=1):
         if wanted in (str(number), episode.episode_id):
             return episode
         ids.append(episode.episode_id)

@@ -97,15 +97,12 @@ async def _ask_batch(source: Path, target: Path, judge: Judge) -> None:
 def _missing(source: Path, target: Path, judge: Judge) -> Iterator[Episode]:
     """The episodes of both files that ``judge`` has not scored, each with all its judgements."""
     from sotopia_gym.episodes.store import merged
+    from sotopia_gym.judges.rejudge import scored_by
 
     return (
         episode
         for episode in merged([source, target])
-        if episode.complete
-        and not any(
-            j.judge == judge.name and j.prompt in ("", judge.prompt) and j.scored
-            for j in episode.judgements
-        )
+        if episode.complete and not scored_by(episode, judge.name, judge.prompt)
     )
 
 

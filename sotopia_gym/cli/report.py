@@ -35,14 +35,14 @@ def report(
     ] = None,
 ) -> None:
     """Write one HTML file: how it went, and every conversation to read, offline in any browser."""
-    from sotopia_gym.episodes.journal import Journal
     from sotopia_gym.episodes.report import SHOWN, write_report
+    from sotopia_gym.episodes.store import latest
     from sotopia_gym.errors import ConfigError
 
     if any(out.resolve() == file.resolve() for file in episodes):
         raise ConfigError(f"{out} holds the episodes; choose another file for the report.")
     name = title or ", ".join(file.name for file in episodes)
-    read = itertools.chain.from_iterable(Journal(file) for file in episodes)
+    read = itertools.chain.from_iterable(latest(file) for file in episodes)
     shown = SHOWN if limit is None else limit
     count = write_report(read, out, title=name, limit=shown)
     left_out = f"; {count - shown} of them only counted (--limit)" if count > shown else ""

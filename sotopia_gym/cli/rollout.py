@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
@@ -12,6 +12,7 @@ from sotopia_gym.cli.progress import progress_line
 if TYPE_CHECKING:
     from sotopia_gym.envs.dialogue import TurnOrder
     from sotopia_gym.rollout.jobs import Roles, Rules
+    from sotopia_gym.rollout.ray_engine import RayEngine
 
 SuiteOption = Annotated[str, typer.Option(help="The suite to play: a name or a .json file.")]
 AgentOption = Annotated[str, typer.Option(help="Who it is about.")]
@@ -44,6 +45,23 @@ MaxSecondsOption = Annotated[
     float | None, typer.Option(min=0, help="Seconds after which nothing more is begun.")
 ]
 CacheOption = Annotated[Path | None, typer.Option(help="File that keeps model answers.")]
+EngineOption = Annotated[
+    str, typer.Option(help="Where episodes are played: local, in this process, or ray.")
+]
+RayAddressOption = Annotated[
+    str | None,
+    typer.Option(
+        help="The Ray cluster, 'auto' for the one of this machine; by default what RAY_ADDRESS "
+        "names, else a Ray of its own."
+    ),
+]
+WorkersOption = Annotated[
+    int | None, typer.Option(min=1, help="Ray workers, each on one CPU; by default 2.")
+]
+ChunkOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Most episodes that a Ray worker is given at a time; by default 32."),
+]
 
 
 def rollout(
@@ -67,8 +85,14 @@ def rollout(
     max_cost: MaxCostOption = None,
     max_seconds: MaxSecondsOption = None,
     cache: CacheOption = None,
+    engine: EngineOption = "local",
+    ray_address: RayAddressOption = None,
+    workers: WorkersOption = None,
+    chunk: ChunkOption = None,
 ) -> None:
     """Play many episodes; run again with the same journal it goes on where it was stopped.
+
+    Episodes that the judge could not score are then judged again, without being played again.
 
     Exits with 3 where a limit stopped it, with 130 after Ctrl-C, and with 1 if no episode was
     played to its end.
@@ -76,6 +100,7 @@ def rollout(
     from sotopia_gym.llm.client import ClientOptions
     from sotopia_gym.rollout.engine import Rollout
 
+    playing = engine_of(engine, ray_address, workers, chunk)
     complete = 0
     with progress_line() as tell:
         run = Rollout(
@@ -95,6 +120,7 @@ def rollout(
             max_cost=max_cost,
             options=ClientOptions(max_concurrency=requests, cache=cache),
             progress=tell,
+            engine=playing,
         )
         try:
             for episode in run:
@@ -119,6 +145,28 @@ def rules(turn_order: str, max_turns: int, max_silent_turns: int) -> Rules:
     from sotopia_gym.rollout.jobs import Rules
 
     return Rules(cast("TurnOrder", turn_order), max_turns, max_silent_turns)
+
+
+def engine_of(
+    name: str, address: str | None, workers: int | None, chunk: int | None
+) -> Literal["local"] | RayEngine:
+    """The engine that options say.
+
+    Raises:
+        typer.BadParameter: If there is no such engine, or an option is not for it.
+    """
+    from sotopia_gym.rollout.ray_engine import RayEngine
+
+    if name not in ("local", "ray"):
+        raise typer.BadParameter(f"--engine must be local or ray, got {name!r}.")
+    given = {"address": address, "workers": workers, "chunk": chunk}
+    settings: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    if name == "ray":
+        return RayEngine(**settings)
+    if settings:
+        options = ", ".join("--ray-address" if k == "address" else f"--{k}" for k in settings)
+        raise typer.BadParameter(f"{options}: only for --engine ray; add that or leave them out.")
+    return "local"
 
 
 def resume_hint(journal: Path, option: str = "--journal") -> str:

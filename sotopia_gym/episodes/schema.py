@@ -165,18 +165,19 @@ class TurnTokens(_Model):
         sampled: The ids that the policy produced, its end-of-sequence token included if it
             produced one.
         logprobs: Natural log-probability of each sampled id under the distribution that it was
-            sampled from, as many as ``sampled``.
+            sampled from, as many as ``sampled``; or empty, where they were not sampled: the words
+            are somebody else's.
     """
 
     turn: int
     shared: int = Field(default=0, ge=0)
     prompt: tuple[int, ...]
     sampled: tuple[int, ...]
-    logprobs: tuple[float, ...]
+    logprobs: tuple[float, ...] = ()
 
     @model_validator(mode="after")
     def _as_many(self) -> TurnTokens:
-        if len(self.sampled) != len(self.logprobs):
+        if self.logprobs and len(self.sampled) != len(self.logprobs):
             raise ValueError(
                 f"turn {self.turn} has {len(self.sampled)} sampled ids but "
                 f"{len(self.logprobs)} log-probabilities"
@@ -283,6 +284,20 @@ class Episode(_Model):
     def complete(self) -> bool:
         """Whether it was played to its end."""
         return self.ending not in ("failed", "interrupted")
+
+    @property
+    def seats(self) -> tuple[str, ...]:
+        """The roles of the agent that this is about: one, or all where it met itself."""
+        return self.task.agents if self.focal is None else (self.focal,)
+
+    def partners_of(self, agent: str | None) -> str:
+        """The names of who played the other roles than ``agent``, joined; of all roles for None.
+
+        Returns:
+            The names, each once and in order; ``"unknown"`` if none is recorded.
+        """
+        met = {name for role, name in self.agents.items() if role != agent}
+        return " + ".join(sorted(met)) or "unknown"
 
     @property
     def has_transcript(self) -> bool:

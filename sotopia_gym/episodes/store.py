@@ -6,7 +6,7 @@ read from the disk when they are needed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +19,7 @@ from sotopia_gym.errors import JournalError
 from sotopia_gym.files import appending, whole_lines, write_whole
 
 
-def latest(journal: Journal | Path | str) -> Iterator[Episode]:
+def latest(journal: Journal | Path | str, keys: Set[str] | None = None) -> Iterator[Episode]:
     """Each episode of a journal once, in the order in which they first came.
 
     An episode is known by its ``key``, without one by its id. Of its records the last complete one
@@ -27,13 +27,16 @@ def latest(journal: Journal | Path | str) -> Iterator[Episode]:
 
     Args:
         journal: The journal, or its file; none, and one that is not there, has no episodes.
+        keys: What the episodes that are wanted are known by; None for all.
 
     Raises:
         JournalError: If a whole line is not an episode; the message names the line.
     """
     path = journal.path if isinstance(journal, Journal) else Path(journal)
     with _Files((path,)) as files:
-        for places in files.index().values():
+        for name, places in files.index().items():
+            if keys is not None and name not in keys:
+                continue
             newest = files.read(places[-1])
             for place in reversed(places[:-1]):
                 if newest.complete:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from sotopia_gym.episodes.schema import Episode, Judgement, Usage
-from sotopia_gym.stats import Interval, interval_of_sums
+from sotopia_gym.stats import Interval, RunningMean
 
 OPEN_ENDED: Final = "open-ended"
 """Where tasks without ground truth are counted among the families."""
@@ -114,33 +114,23 @@ def scored(episode: Episode, judge: str | None = None) -> Judgement | None:
     return next((judgement for judgement in given if judgement.scored), None)
 
 
+def count_cause(causes: Counter[str], error: str | None) -> None:
+    """Count why something went wrong; numbers and endings of messages are of one episode."""
+    lines = (error or "").strip().splitlines() or ["unknown"]
+    cause = re.sub(r"\d+", "#", lines[0][:100])
+    causes[cause if cause in causes or len(causes) < _MOST_CAUSES else "other causes"] += 1
+
+
 # --- Running sums
-
-
-@dataclass(slots=True)
-class _Mean:
-    """A mean with the sums of its clusters."""
-
-    sums: dict[str, float] = field(default_factory=dict)
-    sizes: dict[str, int] = field(default_factory=dict)
-
-    def add(self, cluster: str, value: float) -> None:
-        self.sums[cluster] = self.sums.get(cluster, 0.0) + value
-        self.sizes[cluster] = self.sizes.get(cluster, 0) + 1
-
-    def interval(self) -> Interval | None:
-        if not self.sums:
-            return None
-        return interval_of_sums(list(self.sums.values()), list(self.sizes.values()))
 
 
 @dataclass(slots=True)
 class _Group:
     episodes: int = 0
     seats: int = 0
-    goal: _Mean = field(default_factory=_Mean)
-    normalised: _Mean = field(default_factory=_Mean)
-    agreement: _Mean = field(default_factory=_Mean)
+    goal: RunningMean = field(default_factory=RunningMean)
+    normalised: RunningMean = field(default_factory=RunningMean)
+    agreement: RunningMean = field(default_factory=RunningMean)
     conversations: int = 0
     talking_seats: int = 0
     turns: int = 0
@@ -154,7 +144,7 @@ class _Group:
         self.episodes += 1
         outcome = None if judgement is None else judgement.outcome
         if outcome is not None and outcome.status != "unread":
-            self.agreement.add(scenario, float(outcome.agreed))
+            self.agreement.add(outcome.agreed, scenario)
         if episode.has_transcript:
             self.conversations += 1
             self.turns += max((event.turn for event in episode.events), default=0)
@@ -167,9 +157,9 @@ class _Group:
         self.seats += 1
         if judgement is not None:
             if (goal := judgement.goal(agent)) is not None:
-                self.goal.add(scenario, goal)
+                self.goal.add(goal, scenario)
             if agent in judgement.normalised:
-                self.normalised.add(scenario, judgement.normalised[agent])
+                self.normalised.add(judgement.normalised[agent], scenario)
         if episode.has_transcript:
             acts = [event.action for event in episode.events if event.agent == agent]
             self.talking_seats += 1
@@ -182,9 +172,9 @@ class _Group:
         return Group(
             episodes=self.episodes,
             seats=self.seats,
-            goal=self.goal.interval(),
-            normalised=self.normalised.interval(),
-            agreement=self.agreement.interval(),
+            goal=_interval(self.goal),
+            normalised=_interval(self.normalised),
+            agreement=_interval(self.agreement),
             turns=_ratio(self.turns, self.conversations),
             words=_ratio(self.words, self.talking_seats),
             left=_ratio(self.left, self.talking_seats),
@@ -215,7 +205,7 @@ class _Total:
         if not episode.complete:
             self._counts[episode.ending] += 1
             if episode.ending == "failed":
-                _count(self._failures, episode.error or "unknown")
+                count_cause(self._failures, episode.error)
             return
         self._counts["complete"] += 1
         self._counts["without"] += not episode.has_transcript
@@ -237,7 +227,7 @@ class _Total:
             self._judges[judgement.judge] += 1
         elif given:
             self._counts["unscored"] += 1
-            _count(self._unscored, given[-1].error or "no scores")
+            count_cause(self._unscored, given[-1].error or "no scores")
         else:
             self._counts["unjudged"] += 1
 
@@ -267,10 +257,8 @@ def _groups(found: dict[str, _Group]) -> dict[str, Group]:
     return {name: found[name].group() for name in sorted(found)}
 
 
-def _count(causes: Counter[str], error: str) -> None:
-    # Numbers and endings of messages are of one episode; what is left is the kind of error.
-    cause = re.sub(r"\d+", "#", (error.strip().splitlines() or ["unknown"])[0][:100])
-    causes[cause if cause in causes or len(causes) < _MOST_CAUSES else "other causes"] += 1
+def _interval(mean: RunningMean) -> Interval | None:
+    return mean.interval() if mean.clusters else None
 
 
 def _ratio(total: float, count: int) -> float | None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from sotopia_gym.envs.dialogue import ACTIVE_TYPES
 from sotopia_gym.episodes.dimensions import DIMENSIONS
 from sotopia_gym.episodes.schema import Episode, Judgement, Usage
-from sotopia_gym.stats import mean_interval
+from sotopia_gym.stats import RunningMean
 from sotopia_gym.tasks.schema import Task
 
 _RESAMPLES = 1000
@@ -47,30 +47,12 @@ def state(episode: Episode) -> str:
     return "scored" if episode.judgement.scored else "unscored"
 
 
-@dataclass
-class _Series:
-    """Values of one measure, each with the scenario that it is from."""
-
-    values: list[float] = field(default_factory=list)
-    clusters: list[str] = field(default_factory=list)
-
-    def add(self, value: float, cluster: str) -> None:
-        self.values.append(value)
-        self.clusters.append(cluster)
-
-    def interval(self) -> list[float | None]:
-        """Mean, lower and upper end, count."""
-        found = mean_interval(self.values, self.clusters, resamples=_RESAMPLES)
-        ends = [None if math.isnan(end) else end for end in (found.low, found.high)]
-        return [found.mean, *ends, found.count]
-
-
-_Group = defaultdict[str, _Series]
-"""Name of a measure to its values."""
+_Group = defaultdict[str, RunningMean]
+"""Name of a measure to its mean, of which the clusters are the scenarios."""
 
 
 def _groups() -> defaultdict[tuple[str, str], _Group]:
-    return defaultdict(lambda: defaultdict(_Series))
+    return defaultdict(lambda: defaultdict(RunningMean))
 
 
 @dataclass
@@ -198,9 +180,8 @@ def _table(groups: Mapping[tuple[str, str], _Group]) -> list[dict[str, Any]]:
     """Each player's measures by role, and over all roles where it played several."""
     whole = _groups()
     for (player, _), group in groups.items():
-        for name, series in group.items():
-            whole[player, "all roles"][name].values += series.values
-            whole[player, "all roles"][name].clusters += series.clusters
+        for name, mean in group.items():
+            whole[player, "all roles"][name].include(mean)
     rows = []
     for player in sorted({player for player, _ in groups}):
         roles = sorted(role for by, role in groups if by == player)
@@ -208,10 +189,17 @@ def _table(groups: Mapping[tuple[str, str], _Group]) -> list[dict[str, Any]]:
         if len(roles) > 1:
             chosen.insert(0, ("all roles", whole[player, "all roles"]))
         rows += [
-            {"player": player, "role": role, "values": {n: s.interval() for n, s in group.items()}}
+            {"player": player, "role": role, "values": {n: _interval(m) for n, m in group.items()}}
             for role, group in chosen
         ]
     return rows
+
+
+def _interval(mean: RunningMean) -> list[float | None]:
+    """Mean, lower and upper end, count."""
+    found = mean.interval(resamples=_RESAMPLES)
+    ends = [None if math.isnan(end) else end for end in (found.low, found.high)]
+    return [found.mean, *ends, found.count]
 
 
 def _bins(goals: list[tuple[float | None, float, str]]) -> list[int]:
@@ -222,7 +210,7 @@ def _bins(goals: list[tuple[float | None, float, str]]) -> list[int]:
 
 def _curve(goals: list[tuple[float | None, float, str]]) -> dict[str, Any] | None:
     """Mean goal score by round, or by blocks of successive episodes; None if there are too few."""
-    groups: defaultdict[float, _Series] = defaultdict(_Series)
+    groups: defaultdict[float, RunningMean] = defaultdict(RunningMean)
     by_round = all(number is not None for number, _, _ in goals)
     size = max(_SMALLEST_BLOCK, math.ceil(len(goals) / _BLOCKS))
     for index, (number, goal, scenario) in enumerate(goals):
@@ -235,7 +223,7 @@ def _curve(goals: list[tuple[float | None, float, str]]) -> dict[str, Any] | Non
     if len(groups) < (2 if by_round else 3):
         return None
     points = [
-        [place if by_round else (place + 1) * size, *groups[place].interval()]
+        [place if by_round else (place + 1) * size, *_interval(groups[place])]
         for place in sorted(groups)
     ]
     return {"by": "round" if by_round else "episode", "block": size, "points": points}

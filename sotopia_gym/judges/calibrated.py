@@ -120,6 +120,7 @@ class CalibratedJudge(Judge):
             )
         self.name = f"calibrated:{base.name}"
         self.dimensions = base.dimensions
+        self.prompt = base.prompt
         self._base, self._calibration = base, calibration
 
     def check(self, suite: Suite) -> None:

@@ -77,6 +77,21 @@ async def judged(episode: Episode, judge: Judge) -> Episode:
     return episode.with_judgement(judgement)
 
 
+def scored_by(episode: Episode, judge: str, prompt: str | None = None) -> Judgement | None:
+    """The latest judgement of ``judge`` that scores the agent an episode is about, or None.
+
+    Args:
+        episode: The episode.
+        judge: Name of the judge.
+        prompt: Version and hash of the judge's prompt; None for any.
+    """
+    for given in reversed(episode.judgements):
+        same = given.judge == judge and (prompt is None or given.prompt in ("", prompt))
+        if same and given.scored and any(given.scores.get(seat) for seat in episode.seats):
+            return given
+    return None
+
+
 @dataclass(frozen=True)
 class Agreement:
     """How far two judges agree on one dimension, over the agents that both have scored.

@@ -16,9 +16,11 @@ from collections.abc import (
     Iterator,
     Mapping,
     Sequence,
+    Set,
 )
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, aclosing, contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Literal
@@ -35,7 +37,7 @@ from sotopia_gym.episodes.schema import Episode, Judgement, Usage
 from sotopia_gym.episodes.store import latest
 from sotopia_gym.errors import BudgetExceededError, ConfigError, ModelError
 from sotopia_gym.judges import Judge
-from sotopia_gym.judges.rejudge import judged
+from sotopia_gym.judges.rejudge import judged, scored_by
 from sotopia_gym.llm.client import ClientOptions
 from sotopia_gym.llm.endpoint import network
 from sotopia_gym.rollout.jobs import Job, Roles, Rules, plan
@@ -56,10 +58,11 @@ class Progress:
 
     Attributes:
         total: Episodes that it consists of.
-        resumed: How many of them were in the journal when it started.
+        resumed: How many of them were complete in the journal when it started.
+        judged: How many of those, which had no score by the judge, were judged since.
         played: How many were played since, to their end or not.
         failed: How many of those a player broke off.
-        unscored: How many of those the judge could not score.
+        unscored: How many of those that were judged or played the judge could not score.
         interrupted: How many were in flight when the rollout was stopped at once.
         usage: What playing and judging them cost.
         seconds: Time since the start.
@@ -68,6 +71,7 @@ class Progress:
 
     total: int = 0
     resumed: int = 0
+    judged: int = 0
     played: int = 0
     failed: int = 0
     unscored: int = 0
@@ -84,6 +88,7 @@ class Progress:
     def __str__(self) -> str:
         parts = [
             f"{self.resumed + self.played} of {self.total} episodes",
+            *([f"{self.judged} only judged"] if self.judged else []),
             f"{self.rate:.0f} a minute",
             f"{self.usage.prompt_tokens + self.usage.completion_tokens:,} tokens",
             "cost unknown" if self.usage.cost is None else f"${self.usage.cost:.2f}",
@@ -96,15 +101,22 @@ class Progress:
 class Rollout:
     """Many episodes, played at the same time and given out as they finish.
 
-    Iterate over it, with ``for`` or ``async for``, once. With a journal, episodes that are in it
-    already come first and are not played again; each new one is in it before it is given out. What
-    an episode holds does not depend on how many are played at once or in what order, as long as
-    the players are deterministic.
+    Iterate over it, with ``for`` or ``async for``, once. With a journal, episodes that are complete
+    in it already come first and are not played again; each new one is in it before it is given out.
+    What an episode holds does not depend on how many are played at once or in what order, as long
+    as the players are deterministic.
+
+    Of the complete ones those without a score by the judge, because it failed, another judged them
+    or nobody did, are judged before anything is played, and come when they are. The journal then
+    holds one more record of each, the last of which counts
+    (:func:`~sotopia_gym.episodes.store.latest`).
 
     A player that fails costs its own episode only: it is kept with ``ending="failed"`` and the
     ``error``, and is played again when the rollout is resumed. The first Ctrl-C (or SIGTERM) lets
     the episodes in flight finish, the second ends them as ``"interrupted"``; both raise at the
-    end. Where a budget is spent, what is in flight finishes and nothing more is started.
+    end. Where a budget is spent, what is in flight finishes and nothing more is started. An episode
+    that was played, and then not judged because of either, is kept without being given out, to be
+    judged when the rollout is resumed.
 
     Args:
         tasks: A suite, the name of one, or any tasks.
@@ -128,7 +140,7 @@ class Rollout:
         engine: ``"local"`` plays in this process; ``"ray"``, or a
             :class:`~sotopia_gym.rollout.ray_engine.RayEngine` with its settings, in others. With
             Ray all caps are divided among the workers, and what is in flight when the rollout is
-            interrupted is not kept.
+            interrupted, or cannot be judged for want of money, is not kept.
 
     Attributes:
         jobs: The episodes that it consists of.
@@ -209,7 +221,9 @@ class Rollout:
         self._started: float | None = None
         self._signals = 0
         self._workers: list[asyncio.Task[None]] = []
+        self._write: Callable[[Episode], None] = _keep_nothing
         self._finished: asyncio.Queue[Episode | None]
+        self._room: asyncio.Semaphore
 
     @property
     def progress(self) -> Progress:
@@ -240,35 +254,30 @@ class Rollout:
         self._progress = replace(self._progress, total=len(self.jobs))
         async with AsyncExitStack() as stack:
             stack.callback(self._close)
-            write: Callable[[Episode], None] = _keep_nothing
             done: set[str] = set()
+            unscored: set[str] = set()
             if self.journal is not None:
-                write = stack.enter_context(self.journal.writing())
+                self._write = stack.enter_context(self.journal.writing())
                 async for episode in self._resumed(self.journal):
                     done.add(episode.key)
-                    yield episode
+                    if self._unscored(episode):
+                        unscored.add(episode.key)
+                    else:
+                        yield episode
             waiting = [job for job in self.jobs if job.key not in done]
-            if self._ray is not None and waiting:
-                await stack.enter_async_context(connected(self._ray[0]))
-            self._finished = asyncio.Queue()
-            # Who does not take episodes away makes the workers wait, not the memory grow.
-            room = asyncio.Semaphore(2 * self._concurrency)
-            self._workers = [
-                asyncio.create_task(work) for work in self._working(waiting, write, room)
-            ]
-            running = len(self._workers)
-            for worker in self._workers:
-                worker.add_done_callback(self._ended)
-            try:
-                while running:
-                    finished = await self._finished.get()
-                    if finished is None:
-                        running -= 1
-                        continue
-                    room.release()
-                    yield finished
-            finally:
-                await self._wind_up()
+            # With Ray they are judged here, before the workers have their shares of the caps.
+            jobs = waiting if self._ray is None else []
+            todo: Iterator[Job | Episode] = chain(self._again(unscored), jobs)
+            here = min(self._concurrency, len(unscored) + len(jobs))
+            async with aclosing(self._given([self._work(todo) for _ in range(here)])) as given:
+                async for episode in given:
+                    yield episode
+            if self._ray is None or not waiting or self._over():
+                return
+            await stack.enter_async_context(connected(self._ray[0]))
+            async with aclosing(self._given(self._on_ray(*self._ray, waiting))) as given:
+                async for episode in given:
+                    yield episode
 
     def __iter__(self) -> Iterator[Episode]:
         """The episodes, as they finish; they go on being played while the caller is at work."""
@@ -316,31 +325,57 @@ class Rollout:
     async def _resumed(self, journal: Journal) -> AsyncIterator[Episode]:
         """The complete episodes of this rollout that the journal holds."""
         wanted = {job.key for job in self.jobs}
-        for number, episode in enumerate(latest(journal)):
-            if episode.complete and episode.key in wanted:
+        for number, episode in enumerate(latest(journal, wanted)):
+            if episode.complete:
                 self._progress = replace(self._progress, resumed=self._progress.resumed + 1)
                 yield episode
             if number % 100 == 99:
                 await asyncio.sleep(0)
 
-    def _working(
-        self,
-        waiting: Sequence[Job],
-        write: Callable[[Episode], None],
-        room: asyncio.Semaphore,
+    def _unscored(self, episode: Episode) -> bool:
+        """Whether there is a judge that has not scored it."""
+        judge = self.judge
+        return judge is not None and scored_by(episode, judge.name, judge.prompt) is None
+
+    def _again(self, keys: Set[str]) -> Iterator[Episode]:
+        """The episodes of the journal with these keys, read when they are needed."""
+        if keys and self.journal is not None:
+            yield from latest(self.journal, keys)
+
+    async def _given(
+        self, work: Sequence[Coroutine[Any, Any, None]]
+    ) -> AsyncGenerator[Episode, None]:
+        """The episodes that come of some work, until all of it is done."""
+        self._finished = asyncio.Queue()
+        # Who does not take episodes away makes the workers wait, not the memory grow.
+        self._room = asyncio.Semaphore(2 * self._concurrency)
+        self._workers = [asyncio.create_task(each) for each in work]
+        running = len(self._workers)
+        for worker in self._workers:
+            worker.add_done_callback(self._ended)
+        try:
+            while running:
+                finished = await self._finished.get()
+                if finished is None:
+                    running -= 1
+                    continue
+                self._room.release()
+                yield finished
+        finally:
+            await self._wind_up()
+
+    def _on_ray(
+        self, engine: RayEngine, recipe: bytes, waiting: Sequence[Job]
     ) -> list[Coroutine[Any, Any, None]]:
-        """What plays all that waits."""
-        if self._ray is None:
-            jobs = iter(waiting)
-            running = min(self._concurrency, len(waiting))
-            return [self._work(jobs, write, room) for _ in range(running)]
+        """What has Ray play all that waits."""
 
         async def take(episode: Episode) -> None:
-            await room.acquire()
-            self._finish(episode, write)
+            await self._room.acquire()
+            self._finish(episode)
 
         return Workers(
-            *self._ray,
+            engine,
+            recipe,
             waiting,
             over=lambda: self._progress.stopped_by if self._over() else None,
             stop=self.stop,
@@ -348,39 +383,54 @@ class Rollout:
             fail=self._unplayable,
         ).work()
 
-    async def _work(
-        self,
-        waiting: Iterator[Job],
-        write: Callable[[Episode], None],
-        room: asyncio.Semaphore,
-    ) -> None:
-        """Play one episode after the other, as long as there are any."""
+    async def _work(self, todo: Iterator[Job | Episode]) -> None:
+        """Play one job, or judge one episode, after the other, as long as there are any."""
         while True:
-            await room.acquire()
-            job = None if self._over() else next(waiting, None)
-            if job is None:
+            await self._room.acquire()
+            what = None if self._over() else next(todo, None)
+            if what is None:
                 return
-            session, players = self._begin(job)
-            started = time.monotonic()
             try:
-                episode = await self._episode(job, session, players)
+                if isinstance(what, Job):
+                    self._finish(await self._played(what))
+                else:
+                    self._finish(await self._scored(what), played=False)
             except BudgetExceededError as error:
-                # It says nothing about this episode: it is to be played when there is money.
+                # It says nothing about this episode: that has to wait until there is money.
                 self.stop(str(error))
                 return
-            except asyncio.CancelledError:
-                write(self._record(job, session, players, started, ending="interrupted"))
-                self._progress = replace(self._progress, interrupted=self._progress.interrupted + 1)
-                raise
-            episode = episode.model_copy(update={"seconds": time.monotonic() - started})
-            self._finish(episode, write)
             # Players that never wait must not keep the loop to themselves.
             await asyncio.sleep(0)
 
-    def _finish(self, episode: Episode, write: Callable[[Episode], None]) -> None:
-        write(episode)
-        self._count(episode)
+    def _finish(self, episode: Episode, *, played: bool = True) -> None:
+        self._write(episode)
+        self._count(episode, played=played)
         self._finished.put_nowait(episode)
+
+    async def _played(self, job: Job) -> Episode:
+        session, players = self._begin(job)
+        started = time.monotonic()
+        try:
+            episode = await self._episode(job, session, players)
+            if episode.complete:
+                episode = await self._scored(episode)
+        except BudgetExceededError:
+            if session.dialogue.ending is not None:
+                unjudged = self._record(job, session, players, started)
+                self._write(unjudged)
+                self._count(unjudged, played=True)
+            raise
+        except asyncio.CancelledError:
+            # A conversation that is over has only to be judged.
+            over = session.dialogue.ending is not None
+            fields = {} if over else {"ending": "interrupted"}
+            self._write(self._record(job, session, players, started, **fields))
+            self._progress = replace(self._progress, interrupted=self._progress.interrupted + 1)
+            raise
+        return episode.model_copy(update={"seconds": time.monotonic() - started})
+
+    async def _scored(self, episode: Episode) -> Episode:
+        return episode if self.judge is None else await _judged(episode, self.judge)
 
     def _begin(self, job: Job) -> tuple[Session, dict[str, Agent]]:
         return self._session(job), {r: self._players[n].fork() for r, n in job.agents.items()}
@@ -418,8 +468,7 @@ class Rollout:
                 _log.exception("a player failed in task %s", job.task.task_id)
             what = f"{type(error).__name__}: {error}"
             return self._record(job, session, players, started, ending="failed", error=what)
-        episode = self._record(job, session, players, started)
-        return episode if self.judge is None else await _judged(episode, self.judge)
+        return self._record(job, session, players, started)
 
     def _record(
         self,
@@ -458,19 +507,19 @@ class Rollout:
             self.stop(f"max_cost={self._max_cost:g}")
         return self._progress.stopped_by is not None
 
-    def _count(self, episode: Episode) -> None:
+    def _count(self, episode: Episode, *, played: bool) -> None:
         known = self._progress
-        usage = known.usage
         judgement = episode.judgement
-        for used in (*episode.usage.values(), *([judgement.usage] if judgement else [])):
-            usage += used
+        playing = episode.usage.values() if played else ()
+        judging = [judgement.usage] if judgement else []
         unscored = episode.complete and judgement is not None and not judgement.scored
         self._progress = replace(
             known,
-            played=known.played + 1,
+            judged=known.judged + (not played),
+            played=known.played + played,
             failed=known.failed + (episode.ending == "failed"),
             unscored=known.unscored + unscored,
-            usage=usage,
+            usage=sum((*playing, *judging), known.usage),
         )
         if self._tell is not None:
             self._tell(self.progress)

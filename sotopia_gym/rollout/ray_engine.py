@@ -336,15 +336,26 @@ class _Worker:
 
 @asynccontextmanager
 async def connected(engine: RayEngine) -> AsyncIterator[None]:
-    """Be connected to a cluster meanwhile."""
+    """Be connected to a cluster meanwhile.
+
+    Raises:
+        ConfigError: If there is no cluster where there should be one.
+    """
     ray = _ray()
     if ray.is_initialized():
         yield
         return
-    settings: dict[str, Any] = {"address": engine.address}
-    if not (engine.address or os.environ.get("RAY_ADDRESS")):
+    address = engine.address or os.environ.get("RAY_ADDRESS")
+    settings: dict[str, Any] = {"address": address}
+    if not address:
         settings = {"address": "local", "num_cpus": engine.workers, "include_dashboard": False}
-    await asyncio.to_thread(ray.init, **settings)
+    try:
+        await asyncio.to_thread(ray.init, **settings)
+    except ConnectionError as error:
+        raise ConfigError(
+            f"expected a Ray cluster at {address!r}, found none. Start one with `ray start "
+            "--head`, or give no address to have a Ray of the rollout's own."
+        ) from error
     try:
         yield
     finally:

@@ -8,6 +8,7 @@ import time
 import pytest
 from typer.testing import CliRunner
 
+from sotopia_gym import Rollout, load_suite
 from sotopia_gym.cli import app, main
 from sotopia_gym.episodes.journal import Journal
 
@@ -80,3 +81,42 @@ def test_an_error_is_a_message_not_a_traceback(monkeypatch, capsys):
         main()
     assert caught.value.code == 1
     assert capsys.readouterr().err.startswith("error: suite 'starter' has no task")
+
+
+@pytest.mark.parametrize("command", ["rollout", "benchmark"])
+def test_an_engine_and_its_options_have_to_fit(command, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "j.jsonl"
+    files = ("--journal" if command == "rollout" else "--episodes-out", str(path))
+    words = (command, "--suite", "starter", "--agent", "scripted/fair", *files)
+
+    def refused(*options):
+        done = run(*words, *options, env={"COLUMNS": "200"})
+        assert done.exit_code == 2
+        return done.stderr
+
+    assert "--engine must be local or ray, got 'dask'" in refused("--engine", "dask")
+    told = refused("--ray-address", "auto", "--workers", "4", "--chunk", "9")
+    assert "--ray-address, --workers, --chunk: only for --engine ray" in told
+    assert "--workers" in refused("--engine", "ray", "--workers", "0")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.setattr(
+        sys, "argv", ["sotopia-gym", *words, "--judge", "outcome", "--engine", "ray"]
+    )
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 1
+    assert "pip install 'sotopia-gym[ray]'" in capsys.readouterr().err
+    assert not path.exists()
+
+
+def test_an_episode_that_is_in_a_file_twice_is_shown_once_as_it_came_to_be(tmp_path):
+    path, out = tmp_path / "j.jsonl", tmp_path / "r.html"
+    tasks = load_suite("starter").tasks[:2]
+    for judge in ("none", "outcome"):
+        list(Rollout(tasks, "scripted/fair", judge=judge, journal=path))
+    assert len(list(Journal(path))) == 4
+    listed = run("episodes", "list", str(path)).stdout.splitlines()
+    assert len(listed) == 2
+    assert all("outcome: " in line for line in listed)
+    assert "Judge: outcome" in run("episodes", "show", str(path), listed[0].split()[1]).stdout
+    assert "2 episodes" in run("report", str(path), "--out", str(out)).stdout

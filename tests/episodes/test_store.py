@@ -104,6 +104,13 @@ class TestLatest:
         path = write(folder / "run", one, foreign, other, one, foreign)
         assert list(latest(path)) == [one, foreign, other]
 
+    def test_those_that_are_asked_for_come_alone(self, folder):
+        named, unnamed = [episode(key) for key in "abc"], episode(key="")
+        path = write(folder / "run", *named, unnamed, episode("b", **FAILED))
+        assert list(latest(path, {"c", "b", "x"})) == named[1:]
+        assert list(latest(path, {unnamed.episode_id})) == [unnamed]
+        assert list(latest(path, set())) == []
+
     def test_a_torn_tail_is_not_read_and_no_file_is_empty(self, folder):
         path = write(folder / "run", episode("a"), episode("b"))
         path.write_bytes(path.read_bytes()[:-20])

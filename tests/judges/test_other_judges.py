@@ -12,7 +12,7 @@ from sotopia_gym.judges import OutcomeJudge
 from sotopia_gym.judges.calibrated import CalibratedJudge, Calibration, fit
 from sotopia_gym.judges.human import HumanJudge
 from sotopia_gym.judges.panel import PanelJudge
-from sotopia_gym.judges.rejudge import compare, rejudge
+from sotopia_gym.judges.rejudge import compare, rejudge, scored_by
 
 
 class Fixed(Judge):
@@ -102,6 +102,16 @@ class TestCalibration:
         made = fit({"goal": [(0, 0), (10, 5)]}, judge="a", fitted_on="x")
         judgement = CalibratedJudge(Fixed("a", error="down", goal=1), made).judge(episodes[0])
         assert judgement.error == "down"
+
+    def test_its_scores_are_known_as_its_own(self, episodes):
+        base = Fixed("a", goal=8)
+        base.prompt = "v1"
+        made = fit({"goal": [(0, 0), (10, 5)]}, judge="a", fitted_on="x")
+        judge = CalibratedJudge(base, made)
+        given = judge.judge(episodes[0]).model_copy(update={"prompt": "v1"})
+        judged = episodes[0].with_judgement(given)
+        assert scored_by(judged, judge.name, judge.prompt) == given
+        assert scored_by(judged, base.name, base.prompt) is None
 
 
 class TestHuman:

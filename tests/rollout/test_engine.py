@@ -12,7 +12,8 @@ import pytest
 from sotopia_gym import Action, load_suite
 from sotopia_gym.agents.base import Agent
 from sotopia_gym.episodes.journal import Journal
-from sotopia_gym.episodes.schema import Judgement, Usage
+from sotopia_gym.episodes.schema import DimensionScore, Judgement, Usage
+from sotopia_gym.episodes.store import latest
 from sotopia_gym.errors import BudgetExceededError, ConfigError, JournalError, ModelError
 from sotopia_gym.judges.base import Judge
 from sotopia_gym.rollout import Rollout, Rules
@@ -28,6 +29,42 @@ def rollout(**settings):
 def content(episodes):
     """What must not depend on scheduling, in an order of its own."""
     return sorted(e.model_copy(update={"seconds": None}).model_dump_json() for e in episodes)
+
+
+class Moody(Judge):
+    """Fails where ``fails`` says so, and waits and counts."""
+
+    def __init__(self, fails=lambda task: False, *, error=None, patience=0.0, prompt="", name=None):
+        self.name, self.prompt = name or "moody", prompt
+        self.asked = []
+        self._fails, self._error, self._patience = fails, error, patience
+
+    def judge(self, episode):
+        raise AssertionError
+
+    async def ajudge(self, episode):
+        self.asked.append(episode.key)
+        await asyncio.sleep(self._patience)
+        usage = Usage(requests=1, cost=0.5)
+        if self._fails(episode.task):
+            if self._error is not None:
+                raise self._error
+            return Judgement(judge=self.name, error="not today", usage=usage)
+        scores = {agent: {"goal": DimensionScore(score=5)} for agent in episode.task.agents}
+        return Judgement(judge=self.name, scores=scores, usage=usage, prompt=self.prompt)
+
+
+def always(task):
+    return True
+
+
+class Unneeded(Agent):
+    """Takes the expert's name, and must not be asked."""
+
+    name = "scripted/expert"
+
+    def act(self, observation):
+        raise AssertionError
 
 
 class Broken(Agent):
@@ -144,6 +181,153 @@ def test_a_rollout_goes_on_where_it_was_left(tmp_path):
     third = rollout(journal=journal)
     assert len(list(third)) == 12
     assert third.progress.played == 0
+
+
+def resumed(journal, judge, **settings):
+    """The rollout of :func:`rollout` with players that must not be asked."""
+    return Rollout(TASKS, Unneeded(), PARTNERS, judge=judge, journal=journal, **settings)
+
+
+def test_what_the_judge_could_not_score_is_judged_again_and_not_played(tmp_path):
+    path = tmp_path / "j.jsonl"
+    first = {e.key: e for e in rollout(judge=Moody(lambda t: t in TASKS[:2]), journal=path)}
+    before = path.read_bytes()
+    judge, told = Moody(lambda t: t == TASKS[0]), []
+    run = resumed(path, judge, progress=told.append)
+    second = list(run)
+    unscored = {key for key, e in first.items() if not e.judgement.scored}
+    assert len(unscored) == 4 == len(judge.asked)
+    assert set(judge.asked) == unscored
+    # Those with a score are first, in the order of the journal.
+    assert second[:8] == [e for e in first.values() if e.judgement.scored]
+    for episode in second[8:]:
+        was = first[episode.key]
+        assert episode.model_copy(update={"judgements": was.judgements}) == was
+        assert episode.judgements[:-1] == was.judgements
+        assert episode.judgement.scored == (episode.task != TASKS[0])
+    assert [(p.judged, p.resumed, p.played) for p in told] == [(n, 12, 0) for n in range(1, 5)]
+    assert (run.progress.unscored, run.progress.failed) == (2, 0)
+    # Playing them was paid for before.
+    assert run.progress.usage == Usage(requests=4, cost=2.0)
+    assert "12 of 12 episodes, 4 only judged" in str(run.progress)
+    # The journal has grown by what is new, and each episode counts once, in its old place.
+    assert path.read_bytes().startswith(before)
+    assert list(Journal(path))[12:] == second[8:]
+    newest = list(latest(path))
+    assert [e.key for e in newest] == list(first)
+    assert {e.key: e for e in newest} == {e.key: e for e in second}
+    judge = Moody()
+    assert all(e.judgement.scored for e in resumed(path, judge))
+    assert len(judge.asked) == 2
+    kept = path.read_bytes()
+    assert len(list(resumed(path, Moody(always)))) == 12
+    assert path.read_bytes() == kept
+
+
+@pytest.mark.parametrize(
+    "before",
+    [None, Moody(name="another"), Moody(prompt="v0"), Moody(always, error=KeyError("price"))],
+    ids=["nobody", "another", "asked otherwise", "broken"],
+)
+def test_only_scores_of_the_same_judge_count(tmp_path, before):
+    path = tmp_path / "j.jsonl"
+    played = list(rollout(judge=before, journal=path))
+    judge = Moody(prompt="v1")
+    run = resumed(path, judge)
+    episodes = list(run)
+    assert [e.judgements[:-1] for e in latest(path)] == [e.judgements for e in played]
+    assert all(e.judgement.scored and e.judgement.prompt == "v1" for e in episodes)
+    assert len(judge.asked) == run.progress.resumed == run.progress.judged == 12
+
+
+def test_without_a_judge_episodes_come_back_as_they_are(tmp_path):
+    path = tmp_path / "j.jsonl"
+    played = list(rollout(judge=Moody(always), journal=path))
+    before = path.read_bytes()
+    run = resumed(path, "none")
+    assert list(run) == played
+    assert (run.progress.resumed, run.progress.judged, run.progress.unscored) == (12, 0, 0)
+    assert path.read_bytes() == before
+
+
+def test_failed_episodes_are_played_while_unscored_ones_are_judged(tmp_path):
+    path = tmp_path / "j.jsonl"
+    broken = Broken(ModelError("gone"))
+    list(Rollout(TASKS, broken, PARTNERS, judge=Moody(lambda t: t in TASKS[2:4]), journal=path))
+    run = Rollout(TASKS, Broken(tasks=()), PARTNERS, judge=Moody(), journal=path)
+    episodes = list(run)
+    assert len({e.key for e in episodes}) == len(episodes) == 12
+    assert all(e.judgement.scored for e in episodes)
+    assert (run.progress.resumed, run.progress.judged, run.progress.played) == (8, 4, 4)
+    assert sorted(e.key for e in latest(path)) == sorted(job.key for job in run.jobs)
+
+
+def test_where_money_for_judging_runs_out_what_was_played_is_kept(tmp_path):
+    path = tmp_path / "j.jsonl"
+    broke = Moody(lambda t: t in TASKS[2:], error=BudgetExceededError("spent"))
+    run = rollout(judge=broke, journal=path, concurrency=1)
+    given = list(run)
+    assert [e.judgement.scored for e in given] == [True] * 4
+    assert (run.progress.played, run.progress.unscored) == (5, 0)
+    assert run.progress.stopped_by == "spent"
+    *scored, unjudged = Journal(path)
+    assert scored == given
+    assert (unjudged.complete, unjudged.judgements) == (True, ())
+    # As long as there is no money it stays so, and nothing else is begun.
+    before = path.read_bytes()
+    run = resumed(path, Moody(always, error=BudgetExceededError("spent")), concurrency=1)
+    assert list(run) == scored
+    assert (run.progress.resumed, run.progress.judged, run.progress.played) == (5, 0, 0)
+    assert run.progress.stopped_by == "spent"
+    assert path.read_bytes() == before
+    run = rollout(judge=Moody(), journal=path)
+    assert len(list(run)) == 12
+    assert (run.progress.resumed, run.progress.judged, run.progress.played) == (5, 1, 7)
+
+
+def test_judging_again_keeps_to_the_limits(tmp_path):
+    path = tmp_path / "j.jsonl"
+    list(rollout(judge="none", journal=path))
+    run = resumed(path, Moody(), max_cost=1.5, concurrency=1)
+    assert len(list(run)) == 3 == run.progress.judged
+    assert run.progress.stopped_by == "max_cost=1.5"
+    run = resumed(path, Moody(), max_seconds=0)
+    assert len(list(run)) == 3 == sum(e.judgement is not None for e in latest(path))
+    run = resumed(path, judge := Moody(patience=0.01), concurrency=2)
+    for _ in run:
+        if judge.asked:
+            run.stop("enough")
+    # Two are judged at a time, and four wait to be taken at most.
+    assert 1 <= run.progress.judged <= 5
+    assert sum(e.judgement is not None for e in latest(path)) == 3 + run.progress.judged
+
+
+def test_when_interrupted_while_judging_what_was_played_is_kept(tmp_path):
+    path = tmp_path / "j.jsonl"
+
+    async def interrupted(run, judge):
+        """Play until the judge is asked, and no further."""
+        reading = asyncio.ensure_future(anext(aiter(run), None))
+        while not judge.asked:
+            await asyncio.sleep(0)
+        run.interrupt()
+        assert await reading is None
+
+    judge = Moody(patience=60)
+    run = rollout(judge=judge, journal=path, concurrency=1)
+    asyncio.run(interrupted(run, judge))
+    assert (run.progress.interrupted, run.progress.played) == (1, 0)
+    (kept,) = Journal(path)
+    assert (kept.complete, kept.judgements, kept.key) == (True, (), judge.asked[0])
+    again = Moody(patience=60)
+    run = resumed(path, again, concurrency=1)
+    asyncio.run(interrupted(run, again))
+    assert again.asked == [kept.key]
+    assert (run.progress.resumed, run.progress.judged, run.progress.interrupted) == (1, 0, 0)
+    assert list(Journal(path)) == [kept]
+    run = rollout(judge="outcome", journal=path)
+    assert content(run) == content(rollout())
+    assert (run.progress.resumed, run.progress.judged) == (1, 1)
 
 
 def test_other_seeds_players_and_rules_are_other_episodes(tmp_path):

@@ -150,7 +150,7 @@ def kind(episode):
         return "failed"
     assert episode.error is None
     assert max(event.turn for event in episode.events) == 4
-    (judgement,) = episode.judgements
+    judgement = episode.judgement
     if not judgement.scored:
         assert judgement.error
         assert judgement.scores == {}
@@ -185,15 +185,23 @@ def test_with_a_fault_in_every_twentieth_request_every_episode_is_accounted_for(
     assert progress.usage == spent(episodes)
     assert list(Journal(tmp_path / "j.jsonl")) == episodes
 
+    # What failed is played, what is unscored is judged, and the rest is as it was.
+    good.hated = "no such name"
     fault_server.default = good
     second = rollout(fault_server)
     again = list(second)
-    kinds_again = accounted_for(again, second, good)
-    assert kinds_again["failed"] == 0
-    kept = {e.key: e for e in episodes if e.complete}
-    assert [e for e in again if e.key in kept] == list(kept.values())
-    assert second.progress.resumed == len(kept)
-    assert second.progress.played == kinds["failed"]
+    assert accounted_for(again, second, good) == {"scored": EPISODES}
+    kept = [e for e in episodes if e.complete and e.judgement.scored]
+    assert again[: len(kept)] == kept
+    unscored = {e.key: e for e in episodes if e.complete and not e.judgement.scored}
+    assert unscored == {
+        e.key: e.model_copy(update={"judgements": e.judgements[:-1]})
+        for e in again
+        if e.key in unscored
+    }
+    progress = second.progress
+    assert (progress.resumed, progress.played) == (EPISODES - kinds["failed"], kinds["failed"])
+    assert (progress.judged, progress.unscored) == (kinds["unscored"], 0)
     assert list(Journal(tmp_path / "j.jsonl")) == episodes + again[len(kept) :]
 
     before = fault_server.count

@@ -11,12 +11,16 @@ import textwrap
 import time
 
 import pytest
+from typer.testing import CliRunner
 
 from sotopia_gym import load_suite
 from sotopia_gym.agents.base import Agent
 from sotopia_gym.agents.scripted import scripted
+from sotopia_gym.benchmark import Result
+from sotopia_gym.cli import app
 from sotopia_gym.episodes.journal import Journal
 from sotopia_gym.episodes.schema import Usage
+from sotopia_gym.episodes.store import latest
 from sotopia_gym.errors import (
     BudgetExceededError,
     ConfigError,
@@ -26,6 +30,7 @@ from sotopia_gym.errors import (
 )
 from sotopia_gym.llm.client import ClientOptions
 from sotopia_gym.rollout import RayEngine, Rollout, Rules, ray_engine
+from sotopia_gym.tasks.schema import Suite
 from tests import fault_server as faults
 
 ray = pytest.importorskip("ray")
@@ -133,15 +138,56 @@ def test_the_episodes_are_those_of_the_local_engine(cluster, expected, tmp_path)
 
 def test_it_goes_on_where_either_engine_was_left(cluster, expected, tmp_path):
     journal = tmp_path / "j.jsonl"
-    for engine, number in (("local", 2), (RayEngine(chunk=3), 5)):
-        for _, _ in zip(range(number), rollout(journal=journal, engine=engine), strict=False):
+    # What was not judged before is judged in between.
+    for engine, judge, number in (("local", "none", 2), (RayEngine(chunk=3), "outcome", 5)):
+        run = rollout(journal=journal, engine=engine, judge=judge)
+        for _, _ in zip(range(number), run, strict=False):
             pass
-    kept = sum(episode.complete for episode in Journal(journal))
+    assert run.progress.judged == run.progress.resumed >= 2
+    kept = sum(episode.complete for episode in latest(journal))
     assert kept >= 5
     run = rollout(journal=journal)
     assert content(run) == expected
     assert (run.progress.resumed, run.progress.played) == (kept, EPISODES - kept)
-    assert content(e for e in Journal(journal) if e.complete) == expected
+    assert content(latest(journal)) == expected
+
+
+def test_where_all_is_played_what_is_left_is_judged_without_workers(tmp_path, monkeypatch):
+    journal = tmp_path / "j.jsonl"
+    list(rollout(journal=journal, judge="none", engine="local"))
+    monkeypatch.setattr(ray_engine, "_remote_worker", None)
+    run = rollout(journal=journal, engine=RayEngine(address="192.0.2.1:1"))
+    assert all(episode.judgement.scored for episode in run)
+    assert (run.progress.resumed, run.progress.judged) == (EPISODES, EPISODES)
+
+
+def test_rollout_and_benchmark_on_the_command_line(cluster, expected, tmp_path):
+    suite, journal, out = (tmp_path / name for name in ("few.json", "j.jsonl", "result.json"))
+    suite.write_text(Suite(name="few", tasks=TASKS).model_dump_json())
+    settings = ["--suite", suite, "--agent", "scripted/random", "--judge", "outcome"]
+    settings += [word for partner in PARTNERS for word in ("--partner", partner)]
+    settings += ["--engine", "ray", "--workers", "1", "--chunk", "4"]
+
+    def cli(*arguments):
+        words = [str(argument) for argument in arguments]
+        return CliRunner().invoke(app, words, catch_exceptions=False)
+
+    assert cli("rollout", *settings, "--roles", "first", "--journal", journal).exit_code == 0
+    assert len(list(Journal(journal))) == EPISODES / 2
+    told = cli("benchmark", *settings, "--episodes-out", journal, "--out", out)
+    assert told.exit_code == 0
+    assert content(Journal(journal)) == expected
+    assert Result.load(out).counts.scored == EPISODES
+
+
+def test_a_cluster_that_is_not_there_is_a_clear_error(monkeypatch):
+    def refuse(**settings):
+        raise ConnectionError("Could not find any running Ray instance.")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(ConfigError, match="expected a Ray cluster at 'auto', found none"):
+        list(rollout(engine=RayEngine(address="auto")))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
