@@ -7,17 +7,27 @@ middle, and rows may join and leave between any two steps.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
 from transformers.cache_utils import Cache, DynamicLayer
 
 from sotopia_gym.errors import ConfigError, ModelError
 
 _SLACK: Final = 128
 """Columns that a slab has beyond its longest row, so that it is not made anew at every step."""
+
+_EXACT: Final = "sotopia_gym_exact"
+"""Name of the attention that reads every row by itself."""
+
+_LANES: Final = 8
+"""An exact batch is filled up to a multiple of so many rows, so that matrices of one row are
+multiplied by the same kernels as those of many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,11 +162,13 @@ class Batch:
 
     Args:
         model: The model.
+        exact: Whether a row's logits must be the same, bit for bit, whatever other rows there are.
+            Attention then reads every row by itself, and idle rows fill the batch up.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, *, exact: bool = False) -> None:
         self.rows: list[Row] = []
-        self._model = model
+        self._model, self._exact = model, exact
         self._slab: torch.Tensor | None = None  # (layers, 2, slots, heads, columns, features)
         self._end = 0
 
@@ -185,19 +197,24 @@ class Batch:
             return
         if self._end == self._slab.shape[4]:
             self._arrange()
-        end, device = self._end, self._slab.device
-        lengths = torch.tensor([row.length for row in self.rows], device=device)[:, None]
+        end, device, count = self._end, self._slab.device, len(self.rows)
+        idle = -count % _LANES if self._exact else 0
+        known = [row.length for row in self.rows]
+        lengths = torch.tensor(known + [0] * idle, device=device)[:, None]
         seen = torch.arange(end + 1, device=device)[None] >= end - lengths
-        out = self._model(
-            input_ids=torch.tensor([[row.ids[-1]] for row in self.rows], device=device),
-            position_ids=lengths,
-            attention_mask=seen.long(),
-            past_key_values=Cache(layers=self._layers()),
-            use_cache=True,
-            logits_to_keep=1,
-        )
+        latest = [[row.ids[-1]] for row in self.rows] + [[0]] * idle
+        with _attention(self._model, _EXACT if self._exact else None):
+            out = self._model(
+                input_ids=torch.tensor(latest, device=device),
+                position_ids=lengths,
+                attention_mask=seen.long(),
+                past_key_values=Cache(layers=self._layers()),
+                use_cache=True,
+                logits_to_keep=1,
+                **({"row_lengths": [length + 1 for length in known]} if self._exact else {}),
+            )
         self._end += 1
-        for row, logits in zip(self.rows, out.logits[:, -1], strict=True):
+        for row, logits in zip(self.rows, out.logits[:count, -1], strict=True):
             row.length += 1
             row.logits = logits
 
@@ -239,13 +256,86 @@ class _Column(DynamicLayer):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        end = self._end + 1
-        self.keys[:, :, self._end : end] = key_states
-        self.values[:, :, self._end : end] = value_states
+        end, count = self._end + 1, len(self.keys)
+        self.keys[:, :, self._end : end] = key_states[:count]
+        self.values[:, :, self._end : end] = value_states[:count]
         return self.keys[:, :, :end], self.values[:, :, :end]
 
     def get_seq_length(self) -> int:
         return self._end
+
+
+def check_exact(model: Any) -> None:
+    """Raise unless a row's logits are the same alone and beside others, here and now.
+
+    Raises:
+        ConfigError: If they are not: this model, its precision or this machine cannot be exact.
+    """
+    prompts = [[3 + (7 * i + j) % 97 for j in range(9 + 5 * i)] for i in range(_LANES + 3)]
+
+    def logits(chosen: Sequence[int], steps: int = 2) -> list[torch.Tensor]:
+        batch = Batch(model, exact=True)
+        for index in chosen:
+            row = read(model, prompts[index], None)
+            row.ids.append(index)
+            batch.join(row)
+        for _ in range(steps):
+            batch.step()
+        return [row.logits for row in batch.rows]
+
+    with torch.inference_mode():
+        together = logits(range(len(prompts)))
+        alone = [logits([index])[0] for index in range(len(prompts))]
+    if not all(torch.equal(one, other) for one, other in zip(together, alone, strict=True)):
+        raise ConfigError(
+            f"{type(model).__name__} on {model.device} in {model.dtype} does not answer alike, bit "
+            "for bit, alone and beside others. Use float32 on a CPU, or exact=False."
+        )
+
+
+@contextmanager
+def _attention(model: Any, name: str | None) -> Iterator[None]:
+    """Have the model attend in another way meanwhile."""
+    if name is None:
+        yield
+        return
+    known = model.config._attn_implementation
+    model.config._attn_implementation = name
+    try:
+        yield
+    finally:
+        model.config._attn_implementation = known
+
+
+def _row_by_row(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    _mask: torch.Tensor | None,
+    *,
+    scaling: float | None = None,
+    row_lengths: Sequence[int],
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention of one token a row to the last ``row_lengths`` columns of its own row."""
+    refused = [name for name in ("sliding_window", "softcap", "s_aux") if kwargs.get(name)]
+    if refused:
+        raise ConfigError(
+            f"{type(module).__name__} attends with {', '.join(refused)}, which exact sampling does "
+            "not know; use exact=False."
+        )
+    out = query.new_zeros(query.shape[0], 1, *query.shape[1::2])
+    groups = query.shape[1] // key.shape[1]
+    for index, length in enumerate(row_lengths):
+        seen = slice(index, index + 1), slice(None), slice(key.shape[2] - length, None)
+        asked = query[index].reshape(1, key.shape[1], groups, -1)
+        read_ = scaled_dot_product_attention(asked, key[seen], value[seen], scale=scaling)
+        out[index, 0] = read_.reshape(query.shape[1], -1)
+    return out, None
+
+
+AttentionInterface.register(_EXACT, _row_by_row)
 
 
 def _filled(keys: torch.Tensor, values: torch.Tensor) -> DynamicLayer:

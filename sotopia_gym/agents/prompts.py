@@ -130,6 +130,17 @@ def action_schema(
     return object_schema(properties)
 
 
+def answer(action: Action) -> str:
+    """An action as a model should write it: one JSON object.
+
+    Args:
+        action: The action, with characters' names in ``to``.
+    """
+    kind, argument = transcript.quote(action.action_type), transcript.quote(action.argument)
+    to = f', "to": {json.dumps(action.to, ensure_ascii=False)}' if action.to else ""
+    return f'{{"action_type": {kind}, "argument": {argument}{to}}}'
+
+
 def _short(name: str, brief: Brief) -> str:
     """The first name, where nobody else in the conversation has the same."""
     first = name.split(maxsplit=1)[0]
@@ -138,10 +149,7 @@ def _short(name: str, brief: Brief) -> str:
 
 
 def _exchange(asked: str, action: Action) -> list[Message]:
-    kind, argument = transcript.quote(action.action_type), transcript.quote(action.argument)
-    to = f', "to": {json.dumps(action.to, ensure_ascii=False)}' if action.to else ""
-    answer = f'{{"action_type": {kind}, "argument": {argument}{to}}}'
-    return [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
+    return [{"role": "user", "content": asked}, {"role": "assistant", "content": answer(action)}]
 
 
 def _request(heard: Sequence[str]) -> str:
@@ -235,5 +243,18 @@ SMALL: Final = ChatPrompt(
 )
 """For models of a few hundred million parameters."""
 
-PROMPTS: Final = MappingProxyType({"chat": CHAT, "sotopia": SOTOPIA, "small": SMALL})
+BRIEF: Final = ChatPrompt(
+    name="brief-v1",
+    system=(
+        "You are a character in a conversation. Answer with one JSON object: "
+        '{"action_type": "speak", "argument": "your words"}, or '
+        '{"action_type": "leave", "argument": ""} to end it.'
+    ),
+    opening=SMALL.opening,
+)
+"""As short as it can be, for small models that are trained: every token is read many times."""
+
+PROMPTS: Final = MappingProxyType(
+    {"chat": CHAT, "sotopia": SOTOPIA, "small": SMALL, "brief": BRIEF}
+)
 """The prompts by the name that a spec gives."""

@@ -8,12 +8,14 @@ from collections import OrderedDict, deque
 from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 
-from sotopia_gym.agents.decoding import Batch, Row, Sampling, draw, read
+from sotopia_gym.agents.decoding import Batch, Row, Sampling, check_exact, draw, read
+from sotopia_gym.agents.guide import Guide, Vocabulary
 from sotopia_gym.agents.template import ChatTemplate, common_prefix
 from sotopia_gym.errors import ContextOverflowError, ModelError, missing_extra
 
@@ -43,6 +45,7 @@ class _Request:
     random: random.Random
     episode: Hashable
     future: Future[Answer]
+    guide: Guide | None = None
     row: Row | None = None
     reused: int = 0
 
@@ -54,7 +57,8 @@ class Sampler:
     work. It starts at once: whoever comes while others are being answered joins them at the next
     token, and nobody waits for a batch to fill or to end. An answer depends on its prompt, its
     seed and the weights; on what else is in the batch only through the last bits of floating-point
-    sums.
+    sums, and with ``exact`` not at all: then episodes are the same whatever is played beside them,
+    as long as ``cache_bytes`` holds those in flight.
 
     Between the turns of an episode the keys and values of its ids are kept, those longest unused
     dropped first, so that a turn reads only what is new.
@@ -68,12 +72,17 @@ class Sampler:
         max_batch: Most answers written at the same time.
         cache_bytes: Most memory for the keys and values of episodes between their turns; 0 keeps
             none.
+        exact: Whether answers must be the same, bit for bit, whatever else is in the batch. It
+            works in float32 on a CPU, and costs some of the speed.
 
     Attributes:
         template: The chat template.
         sampling: The distribution that tokens are drawn from.
         context: Most tokens of a prompt and its answer.
         weights_version: How often the weights were changed.
+
+    Raises:
+        ConfigError: If ``exact`` cannot be had.
     """
 
     def __init__(
@@ -85,14 +94,17 @@ class Sampler:
         sampling: Sampling | None = None,
         max_batch: int = 32,
         cache_bytes: int = _CACHE_BYTES,
+        exact: bool = False,
     ) -> None:
+        if exact:
+            check_exact(model.eval())
         self.name = name
         self.sampling = sampling or Sampling()
         ends = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
         self.template = ChatTemplate(tokenizer, [ends] if isinstance(ends, int) else ends or [])
         self.context = int(getattr(model.config, "max_position_embeddings", 0) or 1 << 20)
         self.weights_version = 0
-        self._model = model
+        self._model, self._tokenizer, self._exact = model, tokenizer, exact
         self._max_batch = max_batch
         self._kept = _Memories(cache_bytes)
         self._lock = threading.Lock()
@@ -139,13 +151,31 @@ class Sampler:
         """Most tokens of a prompt."""
         return self.context - self.sampling.max_tokens
 
-    def submit(self, prompt: Sequence[int], *, seed: str, episode: Hashable) -> Future[Answer]:
+    @cached_property
+    def _vocabulary(self) -> Vocabulary:
+        size = self._model.get_output_embeddings().weight.shape[0]
+        return Vocabulary(self._tokenizer, size, self._model.device)
+
+    def guide(self, schema: Mapping[str, Any]) -> Guide:
+        """What holds one answer to the actions that a schema allows."""
+        return Guide(self.template, self._vocabulary, schema, self.sampling.max_tokens)
+
+    def submit(
+        self,
+        prompt: Sequence[int],
+        *,
+        seed: str,
+        episode: Hashable,
+        guide: Guide | None = None,
+    ) -> Future[Answer]:
         """Ask for an answer.
 
         Args:
             prompt: The ids of the prompt.
             seed: Equal seeds give equal answers to equal prompts.
             episode: Prompts of one episode begin alike, so that much of one need not be read again.
+            guide: What the answer is held to. The ids that it leaves no choice in are part of the
+                answer, with a log-probability of 0.
 
         Raises:
             ContextOverflowError: If the prompt leaves no room for an answer.
@@ -155,7 +185,7 @@ class Sampler:
                 f"the prompt has {len(prompt)} tokens, at most {self.room} leave room for an "
                 f"answer in the context of {self.context} tokens."
             )
-        request = _Request(tuple(prompt), random.Random(seed), episode, Future())
+        request = _Request(tuple(prompt), random.Random(seed), episode, Future(), guide)
         with self._lock:
             self._waiting.append(request)
             self._wake()
@@ -197,7 +227,7 @@ class Sampler:
 
     def _work(self) -> None:
         self._model.eval()
-        batch, running = Batch(self._model), list[_Request]()
+        batch, running = Batch(self._model, exact=self._exact), list[_Request]()
         while True:
             try:
                 with torch.inference_mode():
@@ -206,7 +236,7 @@ class Sampler:
             except Exception as error:  # whatever it is, nobody may wait for ever
                 for request in running:
                     _fail(request, error)
-                batch, running = Batch(self._model), []
+                batch, running = Batch(self._model, exact=self._exact), []
 
     def _round(self, batch: Batch, running: list[_Request]) -> bool:
         """Take in who waits and write one token of every answer; False if there is nothing."""
@@ -239,8 +269,11 @@ class Sampler:
     def _begin(self, request: _Request) -> bool:
         """Read the prompt."""
         memory, request.reused = self._kept.take(request.episode, request.prompt)
+        forced = () if request.guide is None else request.guide.forced()
         try:
-            request.row = read(self._model, request.prompt, memory)
+            request.row = read(self._model, (*request.prompt, *forced), memory)
+            request.row.ids += forced
+            request.row.logprobs += [0.0] * len(forced)
         except Exception as error:  # one prompt must not cost others their answers
             _fail(request, error)
             return False
@@ -251,10 +284,13 @@ class Sampler:
         rows = batch.rows
         of = {id(request.row): request for request in running}
         uniforms = [of[id(row)].random.random() for row in rows]
-        ids, logprobs = draw(torch.stack([row.logits for row in rows]), self.sampling, uniforms)
+        logits = [_restricted(row.logits, of[id(row)].guide) for row in rows]
+        ids, logprobs = draw(torch.stack(logits), self.sampling, uniforms)
         for row, id_, logprob in zip(list(rows), ids, logprobs, strict=True):
             row.ids.append(id_)
             row.logprobs.append(logprob)
+            if (guide := of[id(row)].guide) is not None:
+                guide.take(id_)
             if id_ in self.template.stops or len(row.ids) == self.sampling.max_tokens:
                 batch.leave(row)
                 request = of[id(row)]
@@ -313,6 +349,10 @@ class _Memories:
     def clear(self) -> None:
         self._kept.clear()
         self._bytes = 0
+
+
+def _restricted(logits: torch.Tensor, guide: Guide | None) -> torch.Tensor:
+    return logits if guide is None else guide.restrict(logits)
 
 
 def _fail(request: _Request, error: Exception) -> None:

@@ -24,6 +24,7 @@ class ChatTemplate:
 
     Attributes:
         stops: The ids that end an answer.
+        stop: The one that the template ends it with.
 
     Raises:
         ModelError: If the tokenizer has no chat template, or one that drops answers.
@@ -38,15 +39,16 @@ class ChatTemplate:
         self._tokenizer = tokenizer
         self._takes_system = self._renders_system()
         closing = self._after(_REQUEST).partition(_REQUEST)[0]
-        ids = self._ids(closing)
+        ids = self.ids(closing)
         stops = {tokenizer.eos_token_id, *ends} - {None}
         special = [id_ for id_ in ids if id_ in stops or id_ in set(tokenizer.all_special_ids)]
         self.stops = frozenset([*stops, *special[:1]])
+        self.stop = special[0] if special else tokenizer.eos_token_id
         self._end = ids.index(special[0]) + 1 if special else 0
 
     def opening(self, messages: Sequence[Message]) -> list[int]:
         """The ids of a whole chat and what begins the answer to it."""
-        return self._ids(self._render(messages))
+        return self.ids(self._render(messages))
 
     def next(self, answer: Sequence[int], content: str) -> list[int]:
         """The ids of a further request, and of what begins the answer to it.
@@ -56,8 +58,12 @@ class ChatTemplate:
                 begin with one.
             content: The request.
         """
-        ids = self._ids(self._after(content))
+        ids = self.ids(self._after(content))
         return ids[self._end :] if answer and answer[-1] in self.stops else ids
+
+    def answer(self, text: str) -> tuple[int, ...]:
+        """The ids of an answer that somebody else wrote, with its end."""
+        return (*self.ids(text), self.stop)
 
     def text(self, answer: Sequence[int]) -> str:
         """The text that was sampled, without its end."""
@@ -76,7 +82,8 @@ class ChatTemplate:
             raise ModelError(f"the chat template drops an assistant's message: {before!r}")
         return after
 
-    def _ids(self, text: str) -> list[int]:
+    def ids(self, text: str) -> list[int]:
+        """The ids of a text by itself."""
         return [int(id_) for id_ in self._tokenizer(text, add_special_tokens=False)["input_ids"]]
 
     def _render(self, messages: Sequence[Message]) -> str:
