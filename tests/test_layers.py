@@ -18,7 +18,8 @@ LAYERS = (
     ("agents", "judges"),
     ("envs",),
     ("registration", "rollout"),
-    ("benchmark",),
+    ("benchmark", "training"),
+    ("integrations",),
     ("cli",),
 )
 
@@ -58,6 +59,17 @@ def test_nothing_imports_what_is_built_on_it(path):
     for module in imported(path):
         if module:
             assert layer(module) <= layer(name), f"{name} imports {module}"
+
+
+def test_training_needs_neither_the_engine_nor_the_benchmark():
+    for path in (PACKAGE / "training").glob("*.py"):
+        for module in imported(path):
+            assert module.split(".")[0] not in ("rollout", "benchmark"), f"{path.name}: {module}"
+
+
+def test_a_benchmark_needs_no_training():
+    for path in (PACKAGE / "benchmark").glob("*.py"):
+        assert not [module for module in imported(path) if module.startswith("training")]
 
 
 @pytest.mark.parametrize("folder", ["eval", "baselines", "tests"])
