@@ -1,0 +1,1 @@
+"""Recipes: each is a readable file, run as ``python -m baselines.NAME``."""

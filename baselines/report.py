@@ -1,0 +1,247 @@
+"""What came of a recipe: every model's scores, compared with each other, over one seed or several.
+
+    python -m baselines.report runs/sotopia_pi_cpu --out baselines/results/sotopia_pi_cpu.json
+
+gathers the seeds that are done into one file, and writes a page with plots beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from sotopia_gym import benchmark
+from sotopia_gym.episodes.schema import Episode
+from sotopia_gym.episodes.store import latest
+from sotopia_gym.files import write_whole
+from sotopia_gym.stats import mean_interval
+
+JOURNAL: Final = "episodes.jsonl"
+SUMMARY: Final = "report.json"
+_FLOORS: Final = ("silent", "random", "accepting")
+
+
+def of_seed(name: str, seed: int, folder: Path, inputs: Mapping[str, Path]) -> dict[str, Any]:
+    """Sum up the models of one seed, and write ``report.json`` and ``report.txt``.
+
+    Args:
+        name: The recipe's name.
+        seed: The seed.
+        folder: Where the report goes.
+        inputs: Steps to folders that hold a journal each, or folders with one.
+    """
+    journals = dict(_journals(inputs))
+    arms = {arm: measures(list(latest(path))) for arm, path in journals.items()}
+    found = {
+        "recipe": name,
+        "seed": seed,
+        "arms": arms,
+        "differences": _differences(journals),
+    }
+    write_whole(folder / SUMMARY, [json.dumps(found, indent=1).encode() + b"\n"])
+    write_whole(folder / "report.txt", [text(found).encode() + b"\n"])
+    return {}
+
+
+def measures(episodes: list[Episode]) -> dict[str, Any]:
+    """Means of one agent with 95 % intervals, clustered by task, in all and by family and partner.
+
+    Episodes that failed or could not be scored are in no mean; they are counted.
+    """
+    episodes = sorted(episodes, key=lambda episode: episode.key)
+    scored = [e for e in episodes if e.complete and e.judgement and e.judgement.scored]
+    found: dict[str, Any] = {
+        "episodes": len(episodes),
+        "scored": len(scored),
+        "failed": sum(not e.complete for e in episodes),
+    }
+    if scored:
+        found |= _means(scored)
+        for part, of in (("family", _family), ("role", _role), ("partner", _partner)):
+            groups: dict[str, list[Episode]] = {}
+            for episode in scored:
+                groups.setdefault(of(episode), []).append(episode)
+            found[f"by_{part}"] = {group: _means(groups[group]) for group in sorted(groups)}
+    return found
+
+
+def gathered(folder: Path) -> dict[str, Any]:
+    """The seeds of a recipe that are done: each one's summary, and means over them."""
+    paths = sorted(folder.glob("seed-*/report/" + SUMMARY))
+    seeds = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    manifests = {
+        str(path.parent.relative_to(folder)): json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(folder.rglob("manifest.json"))
+    }
+    steps = {
+        name: {
+            key: value
+            for key, value in manifest.items()
+            if key not in ("outputs", "inputs", "step", "versions", "machine")
+        }
+        for name, manifest in manifests.items()
+    }
+    training = {
+        str(path.parent.relative_to(folder)): json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(folder.rglob("metrics.json"))
+    }
+    filters = {
+        str(path.parent.relative_to(folder)): json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(folder.rglob("filter.json"))
+    }
+    minutes = {
+        str(seed["seed"]): round(
+            sum(
+                manifest["seconds"]
+                for name, manifest in manifests.items()
+                if name.startswith((f"seed-{seed['seed']}/", "common/"))
+            )
+            / 60,
+            1,
+        )
+        for seed in seeds
+    }
+    latest_manifest = max(manifests.values(), key=lambda m: m["date"], default={})
+    return {
+        "recipe": seeds[0]["recipe"] if seeds else folder.name,
+        "date": latest_manifest.get("date"),
+        "machine": latest_manifest.get("machine"),
+        "versions": latest_manifest.get("versions"),
+        "minutes_of_steps_by_seed": minutes,
+        "over_seeds": _over_seeds(seeds),
+        "seeds": seeds,
+        "steps": steps,
+        "filters": filters,
+        "training": training,
+    }
+
+
+def text(found: Mapping[str, Any]) -> str:
+    """One seed's summary as a table."""
+    lines = [f"{found['recipe']}, seed {found['seed']}: goal on held-out tasks, 95 % intervals"]
+    for arm, measured in found["arms"].items():
+        if "goal" not in measured:
+            lines.append(f"  {arm:18} no scored episode of {measured['episodes']}")
+            continue
+        goal = measured["goal"]
+        lines.append(
+            f"  {arm:18} {goal['mean']:5.2f} [{goal['low']:.2f}, {goal['high']:.2f}]   deals "
+            f"{measured['deals']['mean']:4.0%}   turns {measured['turns']['mean']:4.1f}   "
+            f"{measured['scored']} episodes"
+        )
+    lines.append("differences, paired by task, role and partner")
+    for pair, difference in found["differences"].items():
+        lines.append(
+            f"  {pair:34} {difference['mean']:+5.2f} [{difference['low']:+.2f}, "
+            f"{difference['high']:+.2f}]"
+        )
+    return "\n".join(lines)
+
+
+# --- inside
+
+
+def _journals(inputs: Mapping[str, Path]) -> Iterator[tuple[str, Path]]:
+    for name, folder in inputs.items():
+        if (folder / JOURNAL).is_file():
+            yield name.split("/")[1], folder / JOURNAL
+        else:
+            for path in sorted(folder.glob(f"*/{JOURNAL}")):
+                yield path.parent.name, path
+
+
+def _means(episodes: list[Episode]) -> dict[str, dict[str, float]]:
+    tasks = [episode.task.task_id for episode in episodes]
+    values: dict[str, list[float]] = {"goal": [], "deals": [], "turns": [], "words": []}
+    for episode in episodes:
+        judgement, (role,) = episode.judgement, episode.seats
+        assert judgement is not None
+        goal = judgement.goal(role)
+        values["goal"].append(math.nan if goal is None else goal)
+        outcome = judgement.outcome
+        values["deals"].append(math.nan if outcome is None else float(outcome.agreed))
+        values["turns"].append(len(episode.events))
+        own = [event.action.argument.split() for event in episode.events if event.agent == role]
+        values["words"].append(statistics.fmean(len(words) for words in own) if own else 0.0)
+    found = {}
+    for measure, known in values.items():
+        if not any(math.isnan(value) for value in known):
+            interval = mean_interval(known, tasks)
+            found[measure] = {
+                "mean": interval.mean,
+                "low": interval.low,
+                "high": interval.high,
+                "count": interval.count,
+            }
+    return found
+
+
+def _differences(journals: Mapping[str, Path]) -> dict[str, Any]:
+    """Of every arm to the base and the floors, and of every arm to the one it goes on from."""
+    arms = [arm for arm in journals if arm not in ("silent", "random", "accepting", "expert")]
+    pairs = [(arm, other) for arm in arms for other in ("base", *_FLOORS) if other in journals]
+    pairs += [(arm, arm.rpartition("+")[0]) for arm in arms if "+" in arm]
+    found = {}
+    for arm, other in pairs:
+        if arm == other or other not in journals:
+            continue
+        compared = benchmark.compare(latest(journals[other]), latest(journals[arm]))
+        for difference in compared.differences:
+            if difference.measure == "goal":
+                found[f"{arm} - {other}"] = {
+                    "mean": difference.difference.mean,
+                    "low": difference.difference.low,
+                    "high": difference.difference.high,
+                    "pairs": compared.pairs,
+                    "d": difference.cohens_d,
+                    "p": difference.p,
+                }
+    return found
+
+
+def _over_seeds(seeds: list[dict[str, Any]]) -> dict[str, Any]:
+    """Mean and standard deviation over the seeds of each arm's mean goal."""
+    found: dict[str, Any] = {}
+    for arm in dict.fromkeys(arm for seed in seeds for arm in seed["arms"]):
+        means = [s["arms"][arm]["goal"]["mean"] for s in seeds if "goal" in s["arms"].get(arm, {})]
+        found[arm] = {
+            "seeds": len(means),
+            "goal": statistics.fmean(means),
+            "sd": statistics.stdev(means) if len(means) > 1 else None,
+        }
+    return found
+
+
+def _family(episode: Episode) -> str:
+    outcome = episode.task.scenario.outcome
+    return "open" if outcome is None else outcome.family
+
+
+def _role(episode: Episode) -> str:
+    return episode.seats[0]
+
+
+def _partner(episode: Episode) -> str:
+    return episode.partners_of(episode.seats[0])
+
+
+def main() -> None:
+    """Gather what the command line names."""
+    parser = argparse.ArgumentParser(prog="python -m baselines.report", description=__doc__)
+    parser.add_argument("folder", type=Path, help="the recipe's folder, with seed-0, seed-1, ...")
+    parser.add_argument("--out", type=Path, required=True, help="file for the result, as JSON")
+    options = parser.parse_args()
+    found = gathered(options.folder)
+    command = f"python -m baselines.report {options.folder} --out {options.out}"
+    write_whole(options.out, [json.dumps({"command": command, **found}, indent=1).encode() + b"\n"])
+    for seed in found["seeds"]:
+        print(text(seed))
+
+
+if __name__ == "__main__":
+    main()
