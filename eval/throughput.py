@@ -5,7 +5,7 @@
 prints the median cost of a step at turn 4 and at turn 400, steps per second, and the memory of
 1,000 environments.
 
-    python -m eval.throughput rollout [--quick]
+    python -m eval.throughput rollout [--cells 200:16 1000:64 --seconds 60]
 
 plays episodes of 20 turns and one judgement against a local server that answers after 0, 20, 200
 and 1,000 ms, 1 to 256 at once, and compares with the ideal (requests that must follow one another
@@ -36,7 +36,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -119,6 +119,8 @@ TURNS = 20
 REQUESTS = TURNS + 1
 LATENCIES = (0, 20, 200, 1000)
 CONCURRENCIES = (1, 16, 64, 256)
+BARE_CPU = 8
+"""Milliseconds of processor time that the bare loop takes for a request, about."""
 
 
 @dataclass(frozen=True)
@@ -246,8 +248,15 @@ def requests_of_an_episode() -> list[dict[str, Any]]:
     return list(Recorder.bodies)
 
 
-def engine(quick: bool, out: Path) -> None:
-    """Measure the engine against the ideal and the bare loop, and print a table."""
+def engine(cells: Sequence[str], seconds_each: float, out: Path) -> None:
+    """Measure the engine against the ideal and the bare loop, and print a table.
+
+    Args:
+        cells: ``LATENCY:CONCURRENCY`` of what is measured; none for the whole table.
+        seconds_each: How long a loop takes about, where latency bounds it. The longer, the less of
+            it is the start.
+        out: File for the result.
+    """
     bodies = requests_of_an_episode()
     print(
         "episodes a minute; shares of the ideal, of the bare and of the lean loop; CPU ms a request"
@@ -255,41 +264,44 @@ def engine(quick: bool, out: Path) -> None:
     heads = ("latency", "at once", "engine", "bare", "ideal", "of ideal", "of bare", "of lean")
     print(" ".join(f"{head:>9}" for head in (*heads, "CPU", "of bare", "of lean")))
     rows = []
-    for latency in (0, 200) if quick else LATENCIES:
-        for concurrency in (16, 64) if quick else CONCURRENCIES:
-            seconds = REQUESTS * latency / 1000
-            rounds = max(1, round(8 / seconds)) if seconds else 1
-            episodes = max(concurrency * rounds, 32 if latency == 0 else 1)
+    table = [f"{latency}:{at_once}" for latency in LATENCIES for at_once in CONCURRENCIES]
+    for cell in cells or table:
+        latency, concurrency = map(int, cell.split(":"))
+        seconds = REQUESTS * latency / 1000
+        rounds = max(1, round(seconds_each / seconds)) if seconds else 1
+        episodes = max(concurrency * rounds, 32 if latency == 0 else 1)
+        if concurrency * BARE_CPU > latency:  # the processor bounds it
             episodes = min(episodes, max(concurrency, 100))
-            with served(latency) as address:
-                through_sdk(address, bodies[:1], concurrency, concurrency)  # nothing is cold
-                bare = through_sdk(address, bodies, episodes, concurrency)
-                ours = through_engine(address, episodes, concurrency)
-                lean = bare
-                if costly := latency < 100:  # where latency bounds, the two are the same
-                    lean = through_sdk(address, bodies, episodes, concurrency, lean=True)
-            ideal = 60 * concurrency / seconds if seconds else float("inf")
-            row = {
-                "latency_ms": latency,
-                "concurrency": concurrency,
-                "episodes": episodes,
-                "engine": round(ours.rate, 1),
-                "bare": round(bare.rate, 1),
-                "of_ideal": round(ours.rate / ideal, 3),
-                "of_bare": round(ours.rate / bare.rate, 3),
-                "cpu_ms": round(ours.cpu, 2),
-                "bare_cpu_ms": round(bare.cpu, 2),
-                "cpu_ratio": round(ours.cpu / bare.cpu, 2),
-                "of_lean": round(ours.rate / lean.rate, 3) if costly else None,
-                "lean_cpu_ratio": round(ours.cpu / lean.cpu, 2) if costly else None,
-            }
-            rows.append(row)
-            cells = [f"{latency} ms", f"{concurrency}", f"{ours.rate:.0f}", f"{bare.rate:.0f}"]
-            shares = (row["of_ideal"], row["of_bare"], row["of_lean"])
-            cells += [f"{ideal:.0f}", *("-" if s is None else f"{s:.0%}" for s in shares)]
-            cells += [f"{ours.cpu:.2f}", f"{row['cpu_ratio']}", f"{row['lean_cpu_ratio'] or '-'}"]
-            print(" ".join(f"{cell:>9}" for cell in cells), flush=True)
-    write_result(out, "rollout" + (" --quick" if quick else ""), {"rows": rows})
+        with served(latency) as address:
+            through_sdk(address, bodies[:1], concurrency, concurrency)  # nothing is cold
+            bare = through_sdk(address, bodies, episodes, concurrency)
+            ours = through_engine(address, episodes, concurrency)
+            lean = bare
+            if costly := latency < 100:  # where latency bounds, the two are the same
+                lean = through_sdk(address, bodies, episodes, concurrency, lean=True)
+        ideal = 60 * concurrency / seconds if seconds else float("inf")
+        row = {
+            "latency_ms": latency,
+            "concurrency": concurrency,
+            "episodes": episodes,
+            "engine": round(ours.rate, 1),
+            "bare": round(bare.rate, 1),
+            "of_ideal": round(ours.rate / ideal, 3),
+            "of_bare": round(ours.rate / bare.rate, 3),
+            "cpu_ms": round(ours.cpu, 2),
+            "bare_cpu_ms": round(bare.cpu, 2),
+            "cpu_ratio": round(ours.cpu / bare.cpu, 2),
+            "of_lean": round(ours.rate / lean.rate, 3) if costly else None,
+            "lean_cpu_ratio": round(ours.cpu / lean.cpu, 2) if costly else None,
+        }
+        rows.append(row)
+        shown = [f"{latency} ms", f"{concurrency}", f"{ours.rate:.0f}", f"{bare.rate:.0f}"]
+        shares = (row["of_ideal"], row["of_bare"], row["of_lean"])
+        shown += [f"{ideal:.0f}", *("-" if s is None else f"{s:.0%}" for s in shares)]
+        shown += [f"{ours.cpu:.2f}", f"{row['cpu_ratio']}", f"{row['lean_cpu_ratio'] or '-'}"]
+        print(" ".join(f"{each:>9}" for each in shown), flush=True)
+    chosen = f" --cells {' '.join(cells)}" if cells else ""
+    write_result(out, f"rollout{chosen} --seconds {seconds_each:g}", {"rows": rows})
 
 
 def concurrent_memory() -> float:
@@ -377,6 +389,7 @@ def embedded(episodes: int, out: Path) -> None:
     from sotopia_gym.llm.embedded import load
 
     server = load("smollm2-135m")
+    tasks = sotopia_gym.load_suite("starter").split("heldout").tasks[:episodes]
     asked: list[dict[str, Any]] = []
     direct = server.chat
 
@@ -385,22 +398,16 @@ def embedded(episodes: int, out: Path) -> None:
         return direct(*arguments, **settings)
 
     def play() -> int:
-        tokens = 0
         run = sotopia_gym.Rollout(
-            "starter",
+            tasks,
             "local/smollm2-135m",
             ["scripted/fair", "scripted/firm"],
-            split="heldout",
             judge="outcome",
             roles="first",
             rules=sotopia_gym.Rules(max_turns=8),
             concurrency=8,
         )
-        for number, episode in enumerate(run, start=1):
-            tokens += sum(used.completion_tokens for used in episode.usage.values())
-            if number == episodes:
-                break
-        return tokens
+        return sum(used.completion_tokens for ep in run for used in ep.usage.values())
 
     def bare() -> int:
         with ThreadPoolExecutor(4) as pool:
@@ -441,7 +448,8 @@ def main() -> None:
     """Run the measurement that the command line names."""
     parser = argparse.ArgumentParser(prog="python -m eval.throughput", description=__doc__)
     parser.add_argument("what", choices=["env", "rollout", "memory", "embedded"])
-    parser.add_argument("--quick", action="store_true", help="only four cells of the table")
+    parser.add_argument("--cells", nargs="*", default=[], metavar="LATENCY:CONCURRENCY")
+    parser.add_argument("--seconds", type=float, default=8, help="a loop takes, about")
     parser.add_argument("--episodes", type=int, default=12, help="of the embedded model")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
@@ -450,7 +458,8 @@ def main() -> None:
         case "env":
             environment()
         case "rollout":
-            engine(arguments.quick, arguments.out or results / "throughput.json")
+            out = arguments.out or results / "throughput.json"
+            engine(arguments.cells, arguments.seconds, out)
         case "memory":
             memory()
         case "embedded":
