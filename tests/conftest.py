@@ -11,6 +11,7 @@ from tests.fault_server import FaultServer
 
 for name in [n for n in os.environ if n.endswith(("_API_KEY", "_API_BASE", "_BASE_URL"))]:
     del os.environ[name]
+os.environ["HF_HUB_OFFLINE"] = "1"  # TRL tells its makers about every training
 
 
 @pytest.fixture(scope="session")

@@ -8,11 +8,14 @@ TEMPLATE = (
 )
 
 
-def save_tiny_model(folder: Path, *, context: int = 8192, seed: int = 0) -> Path:
-    """Save a two-layer Llama with grouped heads and a byte-level tokenizer; returns the folder."""
+def save_tiny_model(
+    folder: Path, *, context: int = 8192, seed: int = 0, architecture: str = "Llama"
+) -> Path:
+    """Save a two-layer model with grouped heads and a byte-level tokenizer; returns the folder."""
     import torch
+    import transformers
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {symbol: number for number, symbol in enumerate(alphabet)}
@@ -28,7 +31,7 @@ def save_tiny_model(folder: Path, *, context: int = 8192, seed: int = 0) -> Path
     fast.chat_template = TEMPLATE
     fast.save_pretrained(folder)
     torch.manual_seed(seed)
-    config = LlamaConfig(
+    config = getattr(transformers, f"{architecture}Config")(
         vocab_size=len(fast),
         hidden_size=32,
         intermediate_size=64,
@@ -41,5 +44,5 @@ def save_tiny_model(folder: Path, *, context: int = 8192, seed: int = 0) -> Path
         pad_token_id=fast.pad_token_id,
         bos_token_id=None,
     )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    getattr(transformers, f"{architecture}ForCausalLM")(config).save_pretrained(folder)
     return folder

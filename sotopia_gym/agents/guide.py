@@ -9,13 +9,14 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import torch
 
 from sotopia_gym.agents.template import ChatTemplate
+from sotopia_gym.errors import ConfigError
 
 # What may stand in a JSON string, and how it may end. A token with half an escape is left out.
 _INSIDE: Final = re.compile(r'(?:[^"\\\x00-\x1f]|\\["\\/bfnrt])*')
@@ -29,10 +30,11 @@ class Vocabulary:
         tokenizer: A tokenizer of transformers.
         size: How many logits the model has.
         device: Where the masks are kept.
+        stops: The ids that end an answer, so that none of them is within one.
     """
 
-    def __init__(self, tokenizer: Any, size: int, device: Any) -> None:
-        special = set(tokenizer.all_special_ids)
+    def __init__(self, tokenizer: Any, size: int, device: Any, stops: Iterable[int] = ()) -> None:
+        special = {*tokenizer.all_special_ids, *stops}
         ids = [id_ for id_ in range(min(size, len(tokenizer))) if id_ not in special]
         texts = tokenizer.batch_decode([[id_] for id_ in ids])
         inside = [id_ for id_, text in zip(ids, texts, strict=True) if _INSIDE.fullmatch(text)]
@@ -44,7 +46,25 @@ class Vocabulary:
         self.closing = frozenset(closing)
         self.string = torch.full((size,), float("-inf"), device=device)
         self.string[inside + closing] = 0.0
+        self.characters = [0] * size
+        for id_, text in zip(ids, texts, strict=True):
+            self.characters[id_] = len(text)
+        for id_ in closing:
+            self.characters[id_] -= 1
+        self.longest = max(self.characters[id_] for id_ in inside + closing)
+        self._lengths = torch.tensor(self.characters, device=device)
         (self.quote,) = tokenizer('"', add_special_tokens=False)["input_ids"]
+
+    def within(self, logits: torch.Tensor, room: int) -> torch.Tensor:
+        """The logits of what may come in a string, of at most ``room`` characters more.
+
+        Args:
+            logits: Shape (vocabulary,).
+            room: Characters, at least 0. An escape counts as it is written, and a character that
+                is several tokens once for each.
+        """
+        kept = logits + self.string
+        return kept if room >= self.longest else kept.masked_fill(self._lengths > room, -torch.inf)
 
 
 @dataclass
@@ -64,6 +84,9 @@ class Guide:
         schema: Schema of the actions allowed; see
             :func:`sotopia_gym.agents.prompts.action_schema`.
         most: Most tokens of an answer; shortly before, an open argument is closed.
+
+    Raises:
+        ConfigError: If that is too few for an action of each kind.
     """
 
     def __init__(
@@ -75,15 +98,25 @@ class Guide:
     ) -> None:
         self._vocabulary, self._most = vocabulary, most
         known = schema["properties"]
+        self._room = int(known["argument"]["maxLength"])
         kinds = known["action_type"]["enum"]
         names = known["to"]["items"]["enum"] if "to" in known else None
         ends = [f"{to}}}" for to in _addressees(names)]
         stop = template.stop
         heads = [[*template.ids(_head(k)), None] for k in kinds if k not in _WITHOUT_ARGUMENT]
-        silent = [_head(k) + '"' + ends[0] for k in kinds if k in _WITHOUT_ARGUMENT]
-        self._node = _trie([*heads, *([*template.ids(text), stop] for text in silent)])
+        silent = [
+            [*template.ids(_head(k) + '"' + ends[0]), stop] for k in kinds if k in _WITHOUT_ARGUMENT
+        ]
+        self._node = _trie([*heads, *silent])
         self._tail = _trie([[*template.ids(end), stop] for end in ends])
         self._longest_tail = max(len(template.ids(end)) for end in ends) + 2
+        # The None that ends a head counts for a token of the argument.
+        least = max([len(ids) + self._longest_tail for ids in heads] + [len(ids) for ids in silent])
+        if most < least:
+            raise ConfigError(
+                f"an answer may have {most} tokens (max_tokens), but one that is held to the "
+                f"allowed actions needs up to {least}; raise it, or sample without a guide."
+            )
         self._in_string = False
         self._taken = 0
 
@@ -106,12 +139,13 @@ class Guide:
             return _only(logits, list(self._node.next))
         if self._taken + self._longest_tail >= self._most:
             return _only(logits, [self._vocabulary.quote])
-        return logits + self._vocabulary.string
+        return self._vocabulary.within(logits, self._room)
 
     def take(self, id_: int) -> None:
         """Take note of the id that came."""
         self._taken += 1
         if self._in_string:
+            self._room -= self._vocabulary.characters[id_]
             if id_ in self._vocabulary.closing:
                 self._in_string, self._node = False, self._tail
             return
@@ -124,13 +158,14 @@ def _head(kind: str) -> str:
 
 
 def _addressees(names: Sequence[str] | None) -> list[str]:
-    """What may follow the argument: nothing, or any of those whom an action can be addressed to."""
-    if names is None:
-        return [""]
+    """What may follow the argument: nothing, or any of those whom an action can be addressed to.
+
+    It is written as :func:`sotopia_gym.agents.prompts.answer` writes it, which models learn from.
+    """
     chosen = itertools.chain.from_iterable(
-        itertools.combinations(names, count) for count in range(len(names) + 1)
+        itertools.combinations(names or (), count) for count in range(1, len(names or ()) + 1)
     )
-    return [f', "to": {json.dumps(group, ensure_ascii=False)}' for group in chosen]
+    return ["", *(f', "to": {json.dumps(group, ensure_ascii=False)}' for group in chosen)]
 
 
 def _trie(texts: Sequence[Sequence[int | None]]) -> _Node:

@@ -139,7 +139,8 @@ class PolicyAgent(Agent):
             requests=1, prompt_tokens=len(prompt), completion_tokens=len(answer.ids)
         )
         text = self.sampler.template.text(answer.ids)
+        written = text if self._guided else text.rpartition("</think>")[2]
         try:
-            return read_action(text.rpartition("</think>")[2], self._schema(observation))
+            return read_action(written, self._schema(observation))
         except ActionError as error:
             return Action("none", note=f"no valid action: {error} It wrote: {text[:_NOTED]!r}")

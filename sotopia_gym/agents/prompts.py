@@ -75,7 +75,9 @@ class ChatPrompt(Prompt):
                 background=background, scene=brief.scene, name=brief.name, goal=brief.goal
             )
         ]
-        for utterance in transcript.parse(observation["dialogue"]):
+        # What others did in a turn in which it acted itself was heard after that.
+        told = transcript.parse(observation["dialogue"])
+        for utterance in sorted(told, key=lambda it: (it.turn, it.name != brief.name)):
             if utterance.name != brief.name:
                 heard.append(_told(utterance, _short(utterance.name, brief)))
                 continue

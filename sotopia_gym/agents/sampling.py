@@ -9,7 +9,6 @@ from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -18,6 +17,7 @@ from sotopia_gym.agents.decoding import Batch, Row, Sampling, check_exact, draw,
 from sotopia_gym.agents.guide import Guide, Vocabulary
 from sotopia_gym.agents.template import ChatTemplate, common_prefix
 from sotopia_gym.errors import ContextOverflowError, ModelError, missing_extra
+from sotopia_gym.llm import convert
 
 _CACHE_BYTES: Final = 2 << 30
 
@@ -154,10 +154,14 @@ class Sampler:
     @cached_property
     def _vocabulary(self) -> Vocabulary:
         size = self._model.get_output_embeddings().weight.shape[0]
-        return Vocabulary(self._tokenizer, size, self._model.device)
+        return Vocabulary(self._tokenizer, size, self._model.device, self.template.stops)
 
     def guide(self, schema: Mapping[str, Any]) -> Guide:
-        """What holds one answer to the actions that a schema allows."""
+        """What holds one answer to the actions that a schema allows.
+
+        Raises:
+            ConfigError: If ``max_tokens`` is too few for one.
+        """
         return Guide(self.template, self._vocabulary, schema, self.sampling.max_tokens)
 
     def submit(
@@ -267,9 +271,13 @@ class Sampler:
             return not self._working
 
     def _begin(self, request: _Request) -> bool:
-        """Read the prompt."""
-        memory, request.reused = self._kept.take(request.episode, request.prompt)
+        """Read the prompt; False if there is nothing to draw."""
         forced = () if request.guide is None else request.guide.forced()
+        if forced and forced[-1] == self.template.stop:
+            whole = Answer(forced, (0.0,) * len(forced), 0, self.weights_version)
+            request.future.set_result(whole)
+            return False
+        memory, request.reused = self._kept.take(request.episode, request.prompt)
         try:
             request.row = read(self._model, (*request.prompt, *forced), memory)
             request.row.ids += forced
@@ -364,17 +372,14 @@ def _fail(request: _Request, error: Exception) -> None:
 
 
 def _loaded(path: str, dtype: str) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
-    folder = Path(path)
-    if not (folder / "adapter_config.json").is_file():
+    if not convert.is_adapter(path):
         model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
-        return model, AutoTokenizer.from_pretrained(path)
+        return model, convert.tokenizer(path)
     try:
         from peft import AutoPeftModelForCausalLM
     except ImportError as error:
         raise missing_extra("peft", "train", f"the adapter in {path}") from error
     model = AutoPeftModelForCausalLM.from_pretrained(path, dtype=dtype)
-    has_tokenizer = (folder / "tokenizer_config.json").is_file()
-    base = model.peft_config["default"].base_model_name_or_path
-    return model, AutoTokenizer.from_pretrained(path if has_tokenizer else base)
+    return model, convert.tokenizer(path)

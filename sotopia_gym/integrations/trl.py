@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -17,10 +18,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sotopia_gym.errors import ConfigError, ModelError, missing_extra
 from sotopia_gym.files import write_whole
+from sotopia_gym.llm import convert
 from sotopia_gym.training.rows import IGNORED, Row
 
 MODEL: Final = "model"
 METRICS: Final = "metrics.json"
+_BASE: Final = "base"
 _CHECKPOINTS: Final = "checkpoints"
 _LOGS: Final = "tensorboard"
 
@@ -54,12 +57,12 @@ class Settings(BaseModel):
         epochs: How often all rows are seen.
         max_steps: Updates after which it ends, whatever ``epochs`` says; None for no limit.
         batch_size: Rows of one update, on all devices together.
-        micro_batch: Rows that a device reads at a time.
+        micro_batch: Most rows that a device reads at a time.
         schedule: How the learning rate falls after the warm-up.
         warmup: Share of all updates in which it rises.
         weight_decay: Weight decay of AdamW.
         max_grad_norm: Norm that gradients are clipped to.
-        max_tokens: Longest row, in tokens.
+        max_tokens: Longest row, or prompt with one of its answers, in tokens.
         dtype: Precision of the weights, and of the computation.
         lora: Adapters; None trains all weights.
         activation_checkpointing: Whether activations are computed again instead of kept.
@@ -113,10 +116,12 @@ def fine_tune(
     A run that was killed goes on from its last checkpoint when it is called again in the same way.
 
     Args:
-        model: A folder that ``save_pretrained`` wrote, or the name of a model on the hub.
+        model: A folder that ``save_pretrained`` wrote, of a model, or of an adapter of peft, which
+            is merged into its base; or the name of a model on the hub.
         rows: What is trained on.
         out: Folder for the result: the model in ``model/``, with its tokenizer; ``metrics.json``;
-            logs for TensorBoard in ``tensorboard/``.
+            logs for TensorBoard in ``tensorboard/``. Where an adapter is trained that follows on
+            another, the model that it belongs to is in ``base/``.
         settings: How.
         seed: Seed of the order of the rows, and of dropout.
 
@@ -125,8 +130,10 @@ def fine_tune(
         loss in nats a token.
 
     Raises:
-        ConfigError: If there are no rows, or one is longer than ``max_tokens``.
-        ModelError: If TRL would train on something else than the rows say.
+        ConfigError: If there are no rows, one is longer than ``max_tokens``, or has nothing to
+            train on; or if ``batch_size`` is no multiple of the number of devices.
+        ModelError: If TRL would train on something else than the rows say, or the loss is no
+            number; no model is kept then.
         MissingDependencyError: If the extra ``train``, or bitsandbytes, is not installed.
     """
     _check(rows, settings)
@@ -134,12 +141,14 @@ def fine_tune(
     from datasets import Dataset
 
     folder = Path(out)
+    arguments = _arguments(folder, settings, seed, len(rows))
+    start = _start(model, folder)
     data = Dataset.from_list([{"input_ids": list(r.ids), "labels": r.labels} for r in rows])
     trainer = trl.SFTTrainer(
-        model=_model(model, settings),
-        args=trl.SFTConfig(max_length=None, **_arguments(folder, settings, seed, len(rows))),
+        model=_model(start, settings),
+        args=trl.SFTConfig(max_length=None, **arguments),
         train_dataset=data,
-        processing_class=_tokenizer(model),
+        processing_class=_tokenizer(start),
         peft_config=_peft(settings),
     )
     _check_labels(trainer, rows)
@@ -167,7 +176,9 @@ def prefer(
         What is in ``metrics.json``: pairs, updates, and a history of the loss.
 
     Raises:
-        ConfigError: If there are no pairs.
+        ConfigError: If there are no pairs, or one is longer than ``max_tokens``; or if
+            ``batch_size`` is no multiple of the number of devices.
+        ModelError: If the loss is no number; no model is kept then.
         MissingDependencyError: If the extra ``train``, or bitsandbytes, is not installed.
     """
     if not pairs:
@@ -177,11 +188,14 @@ def prefer(
 
     folder = Path(out)
     arguments = _arguments(folder, settings, seed, len(pairs))
+    tokenizer = _tokenizer(model)
+    _check_length(max(_length(pair, tokenizer) for pair in pairs), "pair", settings)
+    start = _start(model, folder)
     trainer = trl.DPOTrainer(
-        model=_model(model, settings),
+        model=_model(start, settings),
         args=trl.DPOConfig(max_length=settings.max_tokens, beta=settings.beta, **arguments),
         train_dataset=Dataset.from_list([pair.model_dump() for pair in pairs]),
-        processing_class=_tokenizer(model),
+        processing_class=tokenizer,
         peft_config=_peft(settings),
     )
     return _trained(trainer, folder, {"pairs": len(pairs)})
@@ -193,12 +207,24 @@ def prefer(
 def _check(rows: Sequence[Row], settings: Settings) -> None:
     if not rows:
         raise ConfigError("there are no rows to train on; keep more episodes, or play more.")
-    longest = max(len(row.ids) for row in rows)
+    _check_length(max(len(row.ids) for row in rows), "row", settings)
+    if not all(row.trained for row in rows):
+        raise ConfigError("a row has no id of the policy's own to train on; leave it out.")
+
+
+def _check_length(longest: int, what: str, settings: Settings) -> None:
     if longest > settings.max_tokens:
         raise ConfigError(
-            f"a row has {longest} tokens, at most {settings.max_tokens} may be trained on "
-            "(max_tokens). Make rows with this limit, or raise it."
+            f"a {what} has {longest} tokens, at most {settings.max_tokens} may be trained on "
+            f"(max_tokens). Make {what}s with this limit, or raise it."
         )
+
+
+def _length(pair: Pair, tokenizer: Any) -> int:
+    """Tokens of the prompt and the longer of the two answers."""
+    chats = ([dict(m) for m in (*pair.prompt, *end)] for end in (pair.chosen, pair.rejected))
+    texts = [tokenizer.apply_chat_template(chat, tokenize=False) for chat in chats]
+    return max(len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts)
 
 
 def _arguments(folder: Path, settings: Settings, seed: int, count: int) -> dict[str, Any]:
@@ -207,15 +233,19 @@ def _arguments(folder: Path, settings: Settings, seed: int, count: int) -> dict[
     import torch
 
     devices = accelerate.PartialState().num_processes
-    micro = min(settings.micro_batch, max(1, settings.batch_size // devices))
-    steps = max(1, settings.batch_size // (micro * devices))
+    each, rest = divmod(settings.batch_size, devices)
+    if rest:
+        raise ConfigError(
+            f"batch_size is {settings.batch_size}, expected a multiple of the {devices} devices."
+        )
+    micro = max(n for n in range(1, min(settings.micro_batch, each) + 1) if each % n == 0)
     on_gpu = torch.cuda.is_available()
     updates = settings.max_steps or max(1, round(settings.epochs * count / settings.batch_size))
     logs = [name for name in settings.report_to if name != "none"]
     return {
         "output_dir": str(folder / _CHECKPOINTS),
         "per_device_train_batch_size": micro,
-        "gradient_accumulation_steps": steps,
+        "gradient_accumulation_steps": each // micro,
         "learning_rate": settings.learning_rate,
         "num_train_epochs": settings.epochs,
         "max_steps": settings.max_steps or -1,
@@ -227,6 +257,7 @@ def _arguments(folder: Path, settings: Settings, seed: int, count: int) -> dict[
         "use_cpu": not on_gpu,
         "activation_checkpointing": settings.activation_checkpointing,
         "logging_steps": 1,
+        "logging_nan_inf_filter": False,  # it logs a loss of 0 in place of NaN
         "save_steps": settings.save_steps,
         "save_total_limit": 1,
         "report_to": logs or "none",
@@ -239,11 +270,12 @@ def _arguments(folder: Path, settings: Settings, seed: int, count: int) -> dict[
 def _check_labels(trainer: Any, rows: Sequence[Row]) -> None:
     """The first batch must be, token for token, rows as they were made."""
     batch = next(iter(trainer.get_train_dataloader()))
-    known = {row.ids: row.labels for row in rows}
+    known = {(row.ids, tuple(row.labels)) for row in rows}
     pairs = zip(batch["input_ids"].tolist(), batch["labels"].tolist(), strict=True)
     for (ids, labels), seen in zip(pairs, batch["attention_mask"].tolist(), strict=True):
         length = sum(seen)
-        if known.get(tuple(ids[:length])) != labels[:length] or set(labels[length:]) - {IGNORED}:
+        row = tuple(ids[:length]), tuple(labels[:length])
+        if row not in known or set(labels[length:]) - {IGNORED}:
             raise ModelError(
                 "the trainer's batch is not what the rows say: its labels would train on other "
                 "ids than the policy's own. This version of TRL does not fit; use the one that "
@@ -253,49 +285,77 @@ def _check_labels(trainer: Any, rows: Sequence[Row]) -> None:
 
 def _trained(trainer: Any, folder: Path, told: Mapping[str, Any]) -> dict[str, Any]:
     """Train, from the last checkpoint if there is one, and write model and metrics."""
-    from transformers.trainer_utils import get_last_checkpoint
+    from transformers.integrations import TensorBoardCallback
 
     checkpoints = folder / _CHECKPOINTS
-    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
-    with _logs(folder):
+    for callback in trainer.callback_handler.callbacks:
+        if isinstance(callback, TensorBoardCallback):
+            callback.logging_dir = str(folder / _LOGS)  # by default it is among the checkpoints
+    last, state = _last(checkpoints)
+    if state is not None and state.global_step >= state.max_steps:
+        # It was killed after its last update; from here transformers would make one more.
+        trainer._load_from_checkpoint(last)
+        trainer.state = state
+    else:
         trainer.train(resume_from_checkpoint=last)
     history = [
         {k: v for k, v in entry.items() if isinstance(v, int | float)}
         for entry in trainer.state.log_history
         if "loss" in entry
     ]
-    if any(entry["loss"] != entry["loss"] for entry in history):
+    if not all(math.isfinite(entry["loss"]) for entry in history):
+        # Whoever tries again with other settings must not go on from here.
+        shutil.rmtree(checkpoints, ignore_errors=True)
         raise ModelError(
             f"the loss became NaN in {folder}; no model was kept. Lower the learning rate, or use "
             "float32."
         )
     result = {**told, "updates": trainer.state.global_step, "history": history}
     if trainer.is_world_process_zero():
-        # A folder that is there is whole.
-        unfinished = folder / f".{MODEL}"
-        shutil.rmtree(unfinished, ignore_errors=True)
-        trainer.model.save_pretrained(unfinished)
-        trainer.processing_class.save_pretrained(unfinished)
-        unfinished.rename(folder / MODEL)
+        _save(trainer.model, trainer.processing_class, folder / MODEL)
         write_whole(folder / METRICS, [json.dumps(result, indent=1).encode() + b"\n"])
         shutil.rmtree(checkpoints, ignore_errors=True)
+        if not convert.is_adapter(folder / MODEL):
+            shutil.rmtree(folder / _BASE, ignore_errors=True)
     return result
 
 
-@contextlib.contextmanager
-def _logs(folder: Path) -> Iterator[None]:
-    """Have TensorBoard's files written into the result's folder."""
-    import os
+def _last(checkpoints: Path) -> tuple[str | None, Any]:
+    """The newest checkpoint that is whole, and its state, which is written last; or twice None."""
+    from transformers.trainer_callback import TrainerState
 
-    known = os.environ.get("TENSORBOARD_LOGGING_DIR")
-    os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder / _LOGS)
-    try:
-        yield
-    finally:
-        if known is None:
-            del os.environ["TENSORBOARD_LOGGING_DIR"]
-        else:
-            os.environ["TENSORBOARD_LOGGING_DIR"] = known
+    found = {int(path.name.rpartition("-")[2]): path for path in checkpoints.glob("checkpoint-*")}
+    for _, path in sorted(found.items(), reverse=True):
+        with contextlib.suppress(OSError, ValueError):
+            return str(path), TrainerState.load_from_json(str(path / "trainer_state.json"))
+    return None, None
+
+
+def _save(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write a model; a folder that is there is whole."""
+    unfinished, former = (folder.with_name(f".{folder.name}{end}") for end in ("", ".former"))
+    for path in (unfinished, former):
+        shutil.rmtree(path, ignore_errors=True)
+    model.save_pretrained(unfinished)
+    tokenizer.save_pretrained(unfinished)
+    if folder.exists():  # a run that was killed right after, or is made anew
+        folder.rename(former)
+    unfinished.rename(folder)
+    shutil.rmtree(former, ignore_errors=True)
+
+
+def _start(model: Path | str, folder: Path) -> Path | str:
+    """Where the model is that training starts from; an adapter is merged into its base first."""
+    if not convert.is_adapter(model):
+        return model
+    import accelerate
+
+    base, state = folder / _BASE, accelerate.PartialState()
+    with state.main_process_first():
+        goes_on = base.exists() and (folder / _CHECKPOINTS).is_dir()
+        if state.is_main_process and not goes_on:
+            _save(convert.trained(Path(model)), convert.tokenizer(model), base)
+    return base
 
 
 def _trl() -> Any:
@@ -334,9 +394,7 @@ def _four_bits() -> Any:
 
 
 def _tokenizer(path: Path | str) -> Any:
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(path)
+    tokenizer = convert.tokenizer(path)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

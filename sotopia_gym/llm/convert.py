@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +20,9 @@ _FILE_TYPES: Final = MappingProxyType(
     {"q8_0": "MOSTLY_Q8_0", "f16": "MOSTLY_F16", "f32": "ALL_F32"}
 )
 """What a GGUF file says it is, by the precision of its matrices."""
+
+_ADAPTER: Final = "adapter_config.json"
+"""The file that says that a folder holds an adapter of peft."""
 
 _EMBEDDING: Final = "token_embd.weight"
 _OUTPUT: Final = "output.weight"
@@ -119,7 +123,7 @@ def to_gguf(folder: Path, path: Path, *, like: str = "smollm2-135m", dtype: str 
         layout = gguf.GGUFReader(source)
     except ValueError as error:
         raise ModelError(f"{source} cannot be read as a GGUF file: {error}") from error
-    tensors = list(_tensors(_trained(folder), layout, f"{folder} is not like {like}"))
+    tensors = list(_tensors(trained(folder), layout, f"{folder} is not like {like}"))
     path.parent.mkdir(parents=True, exist_ok=True)
     # A file that is there is whole.
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as made:
@@ -144,25 +148,51 @@ def to_gguf(folder: Path, path: Path, *, like: str = "smollm2-135m", dtype: str 
     return path
 
 
-def _trained(folder: Path) -> Any:
-    """The model in a folder, in float32; an adapter is merged into its base."""
+def is_adapter(path: Path | str) -> bool:
+    """Whether a folder holds an adapter of peft in place of a model."""
+    return (Path(path) / _ADAPTER).is_file()
+
+
+def tokenizer(path: Path | str) -> Any:
+    """The tokenizer in a folder; for an adapter without one, that of its base.
+
+    Args:
+        path: The folder, or the name of a model on the hub.
+    """
+    from transformers import AutoTokenizer
+
+    if is_adapter(path) and not (Path(path) / "tokenizer_config.json").is_file():
+        path = json.loads((Path(path) / _ADAPTER).read_bytes())["base_model_name_or_path"]
+    return AutoTokenizer.from_pretrained(path)
+
+
+def trained(folder: Path) -> Any:
+    """The model in a folder, in float32; an adapter is merged into its base.
+
+    Args:
+        folder: What ``save_pretrained`` wrote.
+
+    Raises:
+        ModelError: If there is no model in it, or not all of one.
+        MissingDependencyError: If it is an adapter, and peft is not installed.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
-    is_adapter = (folder / "adapter_config.json").is_file()
+    adapter = is_adapter(folder)
     # Without the check, transformers would look for a model of this name in the network.
-    if not is_adapter and not (folder / "config.json").is_file():
+    if not adapter and not (folder / "config.json").is_file():
         raise ModelError(
             f"there is no model in {folder}; expected a folder that save_pretrained wrote, with a "
             "config.json, or an adapter_config.json if it is an adapter."
         )
-    if is_adapter:
+    if adapter:
         try:
             from peft import AutoPeftModelForCausalLM
         except ImportError as error:
             raise missing_extra("peft", "train", f"the adapter in {folder}") from error
     try:
-        if is_adapter:
+        if adapter:
             adapted = AutoPeftModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
             return adapted.merge_and_unload()
         model, told = AutoModelForCausalLM.from_pretrained(

@@ -86,11 +86,12 @@ def perceived(episode: Episode, agent: str) -> Iterator[tuple[Observation, Event
             f"episode {episode.episode_id} has scores but no conversation; leave it out."
         )
     told = background(episode.task, agent, max_turns=episode.max_turns or _TURNS)
-    view = DialogueView(limit=sum(len(e.action.argument) + 1000 for e in episode.events))
+    lines = {id(e): transcript.line(e, episode.task.names) for e in episode.events}
+    view = DialogueView(limit=sum(len(line) + 1 for line in lines.values()))
     heard: list[Event] = []
     for event in episode.events:
         if heard and event.turn != heard[0].turn:
-            view.add([transcript.line(e, episode.task.names) for e in heard if e.visible_to(agent)])
+            view.add([lines[id(e)] for e in heard if e.visible_to(agent)])
             heard = []
         if event.agent == agent:
             observation = {

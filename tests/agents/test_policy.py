@@ -489,7 +489,6 @@ def test_a_folder_without_a_model_says_what_was_expected(tmp_path):
         agents.from_spec(f"hf/{tmp_path}")
 
 
-@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 def test_an_adapter_is_loaded_onto_its_base(folder, tmp_path, loaded):
     peft = pytest.importorskip("peft")
     from transformers import AutoModelForCausalLM
