@@ -1,16 +1,20 @@
 # Everything below sets itself up in a virtual environment of its own.
 PYTHON ?= python3
 VENV ?= .venv
+SEED ?= 0
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test test-slow lint models clean
+.PHONY: help demo reproduce test test-slow lint models clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 demo: $(INSTALLED) models  ## Watch the embedded model bargain with scripted partners
 	$(BIN)/sotopia-gym demo
+
+reproduce: $(INSTALLED) models  ## SOTOPIA-pi with the embedded model, one seed (SEED=0): hours, and it goes on
+	$(BIN)/python -m baselines.sotopia_pi --seed $(SEED)
 
 test: lint models  ## Lint, types, unit, conformance and one end-to-end test with the embedded model
 	$(BIN)/python -m pytest -n auto --dist worksteal -m 'not slow and not model'

@@ -18,6 +18,7 @@ from typing import Any, Final
 from sotopia_gym import benchmark
 from sotopia_gym.episodes.schema import Episode
 from sotopia_gym.episodes.store import latest
+from sotopia_gym.errors import ConfigError
 from sotopia_gym.files import write_whole
 from sotopia_gym.stats import mean_interval
 
@@ -70,9 +71,20 @@ def measures(episodes: list[Episode]) -> dict[str, Any]:
     return found
 
 
-def gathered(folder: Path) -> dict[str, Any]:
-    """The seeds of a recipe that are done: each one's summary, and means over them."""
-    paths = sorted(folder.glob("seed-*/report/" + SUMMARY))
+def gathered(folder: Path, evaluation: str | None = None) -> dict[str, Any]:
+    """The seeds of a recipe that are done: each one's summary, and means over them.
+
+    Args:
+        folder: The recipe's folder.
+        evaluation: The name of an evaluation that has one.
+
+    Raises:
+        ConfigError: If no seed is done.
+    """
+    report = f"report-{evaluation}" if evaluation else "report"
+    paths = sorted(folder.glob(f"seed-*/{report}/{SUMMARY}"))
+    if not paths:
+        raise ConfigError(f"no seed is done in {folder}: there is no seed-N/{report}/{SUMMARY}.")
     seeds = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     manifests = {
         str(path.parent.relative_to(folder)): json.loads(path.read_text(encoding="utf-8"))
@@ -106,9 +118,11 @@ def gathered(folder: Path) -> dict[str, Any]:
         )
         for seed in seeds
     }
-    latest_manifest = max(manifests.values(), key=lambda m: m["date"], default={})
+    latest_manifest: Mapping[str, Any] = max(
+        manifests.values(), key=lambda manifest: manifest["date"], default={}
+    )
     return {
-        "recipe": seeds[0]["recipe"] if seeds else folder.name,
+        "recipe": seeds[0]["recipe"],
         "date": latest_manifest.get("date"),
         "machine": latest_manifest.get("machine"),
         "versions": latest_manifest.get("versions"),
@@ -129,21 +143,25 @@ def text(found: Mapping[str, Any]) -> str:
             lines.append(f"  {arm:18} no scored episode of {measured['episodes']}")
             continue
         goal = measured["goal"]
+        # Open-ended tasks have no deals.
+        deals = f"deals {measured['deals']['mean']:4.0%}   " if "deals" in measured else ""
         lines.append(
-            f"  {arm:18} {goal['mean']:5.2f} [{goal['low']:.2f}, {goal['high']:.2f}]   deals "
-            f"{measured['deals']['mean']:4.0%}   turns {measured['turns']['mean']:4.1f}   "
-            f"{measured['scored']} episodes"
+            f"  {arm:18} {goal['mean']:5.2f} {_interval(goal, '.2f')}   {deals}"
+            f"turns {measured['turns']['mean']:4.1f}   {measured['scored']} episodes"
         )
     lines.append("differences, paired by task, role and partner")
     for pair, difference in found["differences"].items():
-        lines.append(
-            f"  {pair:34} {difference['mean']:+5.2f} [{difference['low']:+.2f}, "
-            f"{difference['high']:+.2f}]"
-        )
+        lines.append(f"  {pair:34} {difference['mean']:+5.2f} {_interval(difference, '+.2f')}")
     return "\n".join(lines)
 
 
 # --- inside
+
+
+def _interval(found: Mapping[str, Any], form: str) -> str:
+    """The interval of a mean; of a single task there is none."""
+    low, high = found["low"], found["high"]
+    return "[-, -]" if low is None else f"[{low:{form}}, {high:{form}}]"
 
 
 def _journals(inputs: Mapping[str, Path]) -> Iterator[tuple[str, Path]]:
@@ -211,7 +229,7 @@ def _over_seeds(seeds: list[dict[str, Any]]) -> dict[str, Any]:
         means = [s["arms"][arm]["goal"]["mean"] for s in seeds if "goal" in s["arms"].get(arm, {})]
         found[arm] = {
             "seeds": len(means),
-            "goal": statistics.fmean(means),
+            "goal": statistics.fmean(means) if means else None,
             "sd": statistics.stdev(means) if len(means) > 1 else None,
         }
     return found
@@ -235,9 +253,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m baselines.report", description=__doc__)
     parser.add_argument("folder", type=Path, help="the recipe's folder, with seed-0, seed-1, ...")
     parser.add_argument("--out", type=Path, required=True, help="file for the result, as JSON")
+    parser.add_argument("--evaluation", help="name of an evaluation that has one, e.g. all")
     options = parser.parse_args()
-    found = gathered(options.folder)
+    try:
+        found = gathered(options.folder, options.evaluation)
+    except ConfigError as error:
+        parser.error(str(error))
     command = f"python -m baselines.report {options.folder} --out {options.out}"
+    command += f" --evaluation {options.evaluation}" if options.evaluation else ""
     write_whole(options.out, [json.dumps({"command": command, **found}, indent=1).encode() + b"\n"])
     for seed in found["seeds"]:
         print(text(seed))

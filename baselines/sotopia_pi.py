@@ -14,13 +14,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import re
+import shutil
+import subprocess
 import sys
+import textwrap
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from baselines import report
+from baselines.estimate import Estimate, grounds, playing, training
 from baselines.finetune import Job, write_rows
 from baselines.recipe import Collection, Recipe, Stage, Tasks, load, stages_of
 from baselines.steps import Pipeline, Step, step_command
@@ -28,12 +35,12 @@ from sotopia_gym import Agent, Rollout, Rules, Suite, benchmark, load_suite
 from sotopia_gym.agents.prompts import PROMPTS
 from sotopia_gym.episodes.schema import Episode, Usage
 from sotopia_gym.episodes.store import latest
-from sotopia_gym.errors import ConfigError, SotopiaGymError
+from sotopia_gym.errors import ConfigError, SotopiaGymError, did_you_mean
 from sotopia_gym.files import write_whole
 from sotopia_gym.llm.client import ClientOptions
 from sotopia_gym.tasks.suites import build_family, save_suite
 from sotopia_gym.training.filters import best_and_worst, from_config
-from sotopia_gym.training.rows import by_turn, packed
+from sotopia_gym.training.rows import Row, by_turn, packed
 from sotopia_gym.training.selection import Selection, select
 from sotopia_gym.training.sft import examples, first_difference, save_examples, silent, turns
 
@@ -52,8 +59,7 @@ Facts = Mapping[str, Any]
 def make_tasks(tasks: Tasks, offset: int, split: str, folder: Path, _: Folders) -> Facts:
     """Write the suite of tasks to learn on, or to be measured on."""
     if tasks.suite is not None:
-        suite = load_suite(tasks.suite)
-        suite = suite if tasks.split is None else suite.split(tasks.split)
+        suite = tasks.part_of(load_suite(tasks.suite))
     else:
         seeds = range(offset, offset + tasks.count)
         made = [build_family(name, split, seeds) for name in tasks.families]
@@ -78,7 +84,7 @@ def collect(
     recipe: Recipe, collection: Collection, seed: int, name: str, folder: Path, inputs: Folders
 ) -> Facts:
     """Play the episodes of a collection, by its own agent or by the model in ``inputs``."""
-    suite = _some(_suite(inputs), collection.tasks)
+    suite = _some(_suite(inputs), collection, by_family=bool(recipe.train.families))
     agent = collection.agent or _policy(recipe, inputs, name)
     return _played(
         suite,
@@ -117,7 +123,7 @@ def make_data(recipe: Recipe, stage: Stage, folder: Path, inputs: Folders) -> Fa
     )
     template = _template(_model(inputs))
     layout = packed if stage.layout == "packed" else by_turn
-    rows = []
+    rows: list[Row] = []
     for found in kept.kept:
         episode, role = found.episode, found.role
         read = turns(episode, role, template, prompt, most=stage.training.max_tokens)
@@ -142,16 +148,23 @@ def train(recipe: Recipe, stage: Stage, seed: int, folder: Path, inputs: Folders
         settings=stage.training,
         seed=seed,
     )
-    if not recipe.launch:
-        told = job.run()
-    else:
-        import subprocess
-
-        path = folder / ".job.json"
-        write_whole(path, [job.model_dump_json().encode()])
-        subprocess.run([*recipe.launch, "-m", "baselines.finetune", str(path)], check=True)
-        told = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    metrics = folder / "metrics.json"
+    # It is written last: a run that was killed after it has no more to do.
+    if not metrics.is_file():
+        _run(job, recipe.launch)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    told = json.loads(metrics.read_text(encoding="utf-8"))
     return {key: value for key, value in told.items() if key != "history"}
+
+
+def _run(job: Job, launch: Sequence[str]) -> None:
+    """Train here, or in the processes that ``launch`` starts."""
+    if not launch:
+        job.run()
+    else:
+        path = job.out / ".job.json"
+        write_whole(path, [job.model_dump_json().encode()])
+        subprocess.run([*launch, "-m", "baselines.finetune", str(path)], check=True)
 
 
 def evaluate(recipe: Recipe, arm: str, folder: Path, inputs: Folders) -> Facts:
@@ -160,9 +173,10 @@ def evaluate(recipe: Recipe, arm: str, folder: Path, inputs: Folders) -> Facts:
 
 
 def measure_floors(recipe: Recipe, folder: Path, inputs: Folders) -> Facts:
-    """Measure the scripted agents on the same episodes as the models."""
+    """Measure other agents on the same episodes as the models, each in a folder by its name."""
     for name in recipe.evaluation.floors:
-        _measured(recipe, _suite(inputs), name, folder / name.rpartition("/")[2])
+        label = re.sub(r"[^\w.-]+", "_", name.removeprefix("scripted/"))
+        _measured(recipe, _suite(inputs), name, folder / label)
     return {}
 
 
@@ -174,8 +188,11 @@ def pipeline(recipe: Recipe, seed: int, out: Path) -> Pipeline:
     model = recipe.model.model_dump(mode="json")
     rules = {"judge": recipe.judge, "max_turns": recipe.max_turns, "threads": recipe.threads}
     heldout = recipe.heldout.model_dump(mode="json")
+    name = recipe.evaluation.name
+    of_evaluation = f"-{name}" if name else ""
+    tested, floors = f"common/heldout{of_evaluation}", f"common/floors{of_evaluation}"
     steps = [
-        Step("common/heldout", partial(make_tasks, recipe.heldout, 0, "heldout"), (), heldout),
+        Step(tested, partial(make_tasks, recipe.heldout, 0, "heldout"), (), heldout),
         Step(
             "common/model",
             partial(get_model, recipe.model.base),
@@ -183,15 +200,15 @@ def pipeline(recipe: Recipe, seed: int, out: Path) -> Pipeline:
             {"base": recipe.model.base},
         ),
     ]
-    measured = {**rules, **recipe.evaluation.model_dump(mode="json")}
-    count = _episodes(recipe.heldout, recipe.evaluation)
+    measured = {**rules, **recipe.evaluation.model_dump(mode="json", exclude={"name"})}
     if recipe.evaluation.floors:
         steps.append(
             Step(
-                "common/floors",
+                floors,
                 partial(measure_floors, recipe),
-                ("common/heldout",),
+                (tested,),
                 dict(measured),
+                playing(recipe, recipe.heldout, recipe.evaluation, recipe.evaluation.floors),
             )
         )
     seeded = f"seed-{seed}"
@@ -207,7 +224,7 @@ def pipeline(recipe: Recipe, seed: int, out: Path) -> Pipeline:
             partial(collect, recipe, collection, seed, name.split("/")[1]),
             needs,
             {**settings, **({"model": model} if parent else {})},
-            _plan_of_play(recipe, _episodes(recipe.train, collection), collection.agent),
+            playing(recipe, recipe.train, collection, [collection.agent]),
         )
 
     for name, collection in recipe.collections.items():
@@ -240,30 +257,31 @@ def pipeline(recipe: Recipe, seed: int, out: Path) -> Pipeline:
                         partial(train, recipe, stage, seed),
                         (data, known[parent]),
                         stage.training.model_dump(mode="json") | {"seed": seed},
-                        _plan_of_training(recipe, stage),
+                        training(recipe, stage),
                     )
                 )
                 known[node] = trained
             parent = node
         if arm in recipe.arms:
-            name = "common/base/eval" if arm == "base" else f"{seeded}/{arm}/eval"
+            of = "common/base" if arm == "base" else f"{seeded}/{arm}"
+            name = f"{of}/eval{of_evaluation}"
             steps.append(
                 Step(
                     name,
                     partial(evaluate, recipe, arm),
-                    ("common/heldout", known[arm]),
+                    (tested, known[arm]),
                     {**measured, "model": model},
-                    _plan_of_play(recipe, count, None),
+                    playing(recipe, recipe.heldout, recipe.evaluation, [None]),
                 )
             )
             evaluations.append(name)
-    floors = ("common/floors",) if recipe.evaluation.floors else ()
     steps.append(
         Step(
-            f"{seeded}/report",
+            f"{seeded}/report{of_evaluation}",
             partial(report.of_seed, recipe.name, seed),
-            (*evaluations, *floors),
+            (*evaluations, *([floors] if recipe.evaluation.floors else [])),
             {"arms": list(recipe.arms)},
+            remade=True,
         )
     )
     return Pipeline(steps, out)
@@ -281,9 +299,7 @@ def _played(suite: Suite, agent: str | Agent, journal: Path, **options: Any) -> 
                 pass
             progress = run.progress
             if progress.stopped_by is not None:
-                raise RuntimeError(
-                    f"stopped: {progress.stopped_by}. Run the same command again to go on."
-                )
+                raise RuntimeError(_stopped(progress.stopped_by))
             if not progress.failed and not progress.unscored:
                 break
     finally:
@@ -293,29 +309,38 @@ def _played(suite: Suite, agent: str | Agent, journal: Path, **options: Any) -> 
 
 
 def _measured(recipe: Recipe, suite: Suite, agent: str | Agent, folder: Path) -> Facts:
+    """Play the benchmark; episodes that failed or are unscored are tried again."""
     evaluation = recipe.evaluation
     try:
-        result = benchmark.benchmark(
-            suite,
-            agent,
-            evaluation.partners,
-            judge=recipe.judge,
-            repetitions=evaluation.repetitions,
-            every_partner=evaluation.every_partner,
-            seed=evaluation.seed,
-            rules=Rules(max_turns=recipe.max_turns),
-            journal=folder / JOURNAL,
-            options=_options(recipe),
-            concurrency=recipe.concurrency,
-            max_cost=recipe.judge_max_cost,
-        )
+        for _ in range(_TRIES):
+            result = benchmark.benchmark(
+                suite,
+                agent,
+                evaluation.partners,
+                judge=recipe.judge,
+                repetitions=evaluation.repetitions,
+                every_partner=evaluation.every_partner,
+                seed=evaluation.seed,
+                rules=Rules(max_turns=recipe.max_turns),
+                journal=folder / JOURNAL,
+                options=_options(recipe),
+                concurrency=recipe.concurrency,
+                max_cost=recipe.judge_max_cost,
+            )
+            counts = result.counts
+            if counts.stopped_by is not None:
+                raise RuntimeError(_stopped(counts.stopped_by))
+            if not counts.failed and not counts.unscored:
+                break
     finally:
         if isinstance(agent, Agent):
             agent.close()
-    if result.counts.stopped_by is not None:
-        raise RuntimeError(f"stopped: {result.counts.stopped_by}; run it again to go on.")
     result.save(folder / "result.json")
-    return {"episodes": result.counts.model_dump(mode="json"), **_usage(latest(folder / JOURNAL))}
+    return {"episodes": counts.model_dump(mode="json"), **_usage(latest(folder / JOURNAL))}
+
+
+def _stopped(why: str) -> str:
+    return f"stopped: {why}. Run the same command again to go on."
 
 
 def _policy(recipe: Recipe, inputs: Folders, name: str) -> Agent:
@@ -323,7 +348,7 @@ def _policy(recipe: Recipe, inputs: Folders, name: str) -> Agent:
     from sotopia_gym.agents.policy import PolicyAgent
 
     model = recipe.model
-    return PolicyAgent.load(
+    policy = PolicyAgent.load(
         _model(inputs),
         prompt=PROMPTS[model.prompt],
         guided=model.guided,
@@ -334,6 +359,9 @@ def _policy(recipe: Recipe, inputs: Folders, name: str) -> Agent:
         cache_bytes=4 << 30,
         sampling=Sampling(model.temperature, model.top_p, model.max_tokens),
     )
+    if model.context is not None:
+        policy.sampler.context = min(policy.sampler.context, model.context)
+    return policy
 
 
 def _options(recipe: Recipe) -> ClientOptions:
@@ -345,19 +373,25 @@ def _suite(inputs: Folders) -> Suite:
     return load_suite(path)
 
 
-def _some(suite: Suite, count: int | None) -> Suite:
-    """The first tasks of each family, or of a suite without families."""
-    if count is None:
+def _some(suite: Suite, collection: Collection, *, by_family: bool) -> Suite:
+    """The tasks of each family, or of the whole suite, that a collection plays."""
+    skip, most = collection.skip or 0, collection.tasks
+    if collection.skip is None and most is None:
         return suite
-    seen: dict[str, int] = {}
+    seen: Counter[str] = Counter()
     chosen = []
     for task in suite.tasks:
-        outcome = task.scenario.outcome
-        family = "" if outcome is None else outcome.family
-        seen[family] = seen.get(family, 0) + 1
-        if seen[family] <= count:
+        family = task.scenario.outcome.family if by_family and task.scenario.outcome else ""
+        seen[family] += 1
+        if seen[family] > skip and (most is None or seen[family] <= skip + most):
             chosen.append(task)
-    return suite.model_copy(update={"tasks": tuple(chosen)})
+    fewest = min(seen.values(), default=0)
+    if fewest < skip + (most or 1):
+        raise ConfigError(
+            f"the collection wants {most or 'all'} tasks of each family or suite after the first "
+            f"{skip}, but there are {fewest}. Have more tasks made, or lower tasks or skip."
+        )
+    return Suite(name=suite.name, version=suite.version, tasks=tuple(chosen))
 
 
 def _model(inputs: Folders) -> str:
@@ -397,7 +431,8 @@ def _counts(episodes: Iterator[Episode]) -> dict[str, int]:
     for episode in episodes:
         judgement = episode.judgement
         found["complete" if episode.complete else "failed"] += 1
-        found["unscored"] += episode.complete and (judgement is None or not judgement.scored)
+        if episode.complete and (judgement is None or not judgement.scored):
+            found["unscored"] += 1
     return found
 
 
@@ -409,56 +444,26 @@ def _usage(episodes: Iterator[Episode]) -> dict[str, Any]:
     return {"usage": total.model_dump(mode="json")}
 
 
-# --- What it will take
-
-_TURN_TOKENS: Final = 30
-_OPENING_TOKENS: Final = 200
-_KEPT: Final = 0.5
-"""Share of the episodes that filters keep, for estimates."""
-
-
-def _episodes(tasks: Tasks, played: Any) -> int:
-    count = getattr(played, "tasks", None) or tasks.count
-    number = count * max(1, len(tasks.families))
-    if tasks.suite is not None:
-        try:
-            number = len(load_suite(tasks.suite).tasks)
-        except SotopiaGymError:
-            number = 0  # it is not on this machine yet
-    against = len(played.partners) if getattr(played, "every_partner", False) else 1
-    return number * (2 if played.partners else 1) * played.repetitions * against
-
-
-def _plan_of_play(recipe: Recipe, episodes: int, agent: str | None) -> dict[str, float]:
-    turns_ = recipe.max_turns / 2
-    tokens = episodes * (_OPENING_TOKENS + recipe.max_turns * _TURN_TOKENS)
-    seconds = 0.0 if agent is not None else tokens / 1000 * recipe.seconds_per_1k_tokens[0]
-    return {"episodes": episodes, "turns": episodes * turns_, "seconds": seconds}
-
-
-def _plan_of_training(recipe: Recipe, stage: Stage) -> dict[str, float]:
-    collection = recipe.collections[stage.collection]
-    episodes = _episodes(recipe.train, collection) * _KEPT
-    tokens = episodes * (_OPENING_TOKENS + recipe.max_turns * _TURN_TOKENS) * stage.training.epochs
-    return {"tokens": tokens, "seconds": tokens / 1000 * recipe.seconds_per_1k_tokens[1]}
-
-
 # --- The command line
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line says."""
     options = _parser().parse_args(arguments)
+    # TRL tells its makers about every training, and waits for them where there is no network.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
         recipe = load(options.config, options.set)
         out = options.out or Path("runs") / recipe.name
         steps = pipeline(recipe, options.seed, out)
         if options.only:
-            steps.run(steps.up_to([options.only])[-1])
+            # What is computed depends on it in the last bits; it counts until torch is imported.
+            os.environ["OMP_NUM_THREADS"] = str(recipe.threads)
+            steps.run(steps.steps[_full(steps, options.only)])
             return 0
         chosen = steps.up_to([_full(steps, options.until)])
         if options.list or options.dry_run:
-            _print_plan(recipe, steps, chosen)
+            _print_plan(recipe, steps, chosen, with_estimates=options.dry_run)
             return 0
         given = [f"--config={options.config}", f"--seed={options.seed}", f"--out={out}"]
         given += [f"--set={change}" for change in options.set]
@@ -479,27 +484,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _full(steps: Pipeline, name: str | None) -> str:
-    """The full name of a step that may be named without its seed."""
+    """The full name of a step that may be named without its seed; a stage means its training."""
     if name is None:
         return list(steps.steps)[-1]
-    return next((full for full in steps.steps if full in (name, _short(full, name))), name)
+    for full in steps.steps:
+        short = full.partition("/")[2]
+        if name in (full, short) or short == f"{name}/train":
+            return full
+    names = [*steps.steps, *(full.partition("/")[2] for full in steps.steps)]
+    raise ConfigError(f"no step {name!r}. {did_you_mean(name, names)} --list names them all.")
 
 
-def _short(full: str, name: str) -> str:
-    """``full`` without its first part; a stage alone means its training."""
-    rest = full.partition("/")[2]
-    return name if rest == f"{name}/train" else rest
-
-
-def _print_plan(recipe: Recipe, steps: Pipeline, chosen: Sequence[Step]) -> None:
+def _print_plan(
+    recipe: Recipe, steps: Pipeline, chosen: Sequence[Step], *, with_estimates: bool
+) -> None:
+    """Print the steps and, of those that are to be done, what they will take."""
     print(f"{recipe.name}: {recipe.description}")
-    total = 0.0
+    left = Estimate()
     for step in chosen:
-        told = ", ".join(f"{n:,.0f} {what}" for what, n in step.plan.items() if n)
         done = steps.done(step)
-        total += 0 if done else step.plan.get("seconds", 0)
-        print(f"  {'done' if done else 'to do':6} {step.name:28} {told}")
-    print(f"about {total / 60:.0f} minutes are left, one step at a time")
+        told = f"{'done' if done else 'to do':6} {step.name:32}"
+        if with_estimates and not done:
+            left += step.plan
+            told += str(step.plan)
+        print(f"  {told.rstrip()}")
+    if with_estimates:
+        print(f"left, one step at a time: {str(left) or 'nothing'}")
+        for line in grounds(recipe, left):
+            print(textwrap.fill(line, 100))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,7 +2,8 @@
 
 A step's folder holds its outputs and, once it is done, ``manifest.json``: what went in, by hash,
 what came out, by hash, settings, seed, versions, machine, time and cost. A step that is done is
-skipped; one that was killed goes on in its folder.
+skipped; one that was killed goes on in its folder. Neither is mixed with other settings or inputs:
+a step that was begun with others is refused.
 """
 
 from __future__ import annotations
@@ -21,15 +22,22 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
+from filelock import FileLock
+
+from baselines.estimate import Estimate
 from sotopia_gym.errors import ConfigError
 from sotopia_gym.files import write_whole
 
 MANIFEST: Final = "manifest.json"
+_BEGUN: Final = ".begun.json"
+_LOCK: Final = ".lock"
 _PACKAGES: Final = ("sotopia-gym", "torch", "transformers", "trl", "peft", "numpy", "xllamacpp")
 _POLL: Final = 0.2
 _LOG: Final = "log.txt"
 _UNHASHED: Final = ("tensorboard",)
 """Folders of a step that nothing depends on."""
+
+_NOTHING: Final = Estimate()
 
 Work = Callable[[Path, Mapping[str, Path]], Mapping[str, Any]]
 """Does a step: gets its folder and those of the steps it needs; returns facts for the manifest."""
@@ -44,14 +52,17 @@ class Step:
         work: What it does.
         needs: The steps whose outputs it reads.
         settings: All that its outputs depend on beside those.
-        plan: What it will take, for people: calls, tokens, seconds.
+        plan: What it will take.
+        remade: Whether it takes so little that it is done anew, not refused, where settings or
+            inputs have changed.
     """
 
     name: str
     work: Work
     needs: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
-    plan: Mapping[str, float] = field(default_factory=dict)
+    plan: Estimate = _NOTHING
+    remade: bool = False
 
 
 class Pipeline:
@@ -93,34 +104,33 @@ class Pipeline:
 
     def manifest(self, name: str) -> dict[str, Any] | None:
         """What the manifest of a step says; None if it is not done."""
-        path = self.folder / name / MANIFEST
-        if not path.is_file():
-            return None
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return found
+        return self._read(name, MANIFEST)
 
     def done(self, step: Step) -> bool:
         """Whether a step is done, with these settings and inputs.
 
         Raises:
-            ConfigError: If it is done with others.
+            ConfigError: If it is done, or was begun, with others.
         """
-        known = self.manifest(step.name)
+        manifest = self.manifest(step.name)
+        known = manifest or self._read(step.name, _BEGUN)
         if known is None:
             return False
-        now = {"settings": json.loads(json.dumps(step.settings)), "inputs": self._inputs(step)}
+        now = self._made_with(step)
         differing = [
             f"{part} {key!r}"
             for part, values in now.items()
             for key in sorted({*values, *known[part]})
             if values.get(key) != known[part].get(key)
         ]
+        if differing and step.remade:
+            return False
         if differing:
             raise ConfigError(
                 f"{self.folder / step.name} was made with another {', '.join(differing)}. Choose "
                 "another folder with --out, or remove that one to have it made anew."
             )
-        return True
+        return manifest is not None
 
     def run(self, step: Step) -> bool:
         """Do one step here, unless it is done; returns whether there was anything to do.
@@ -128,28 +138,32 @@ class Pipeline:
         Raises:
             ConfigError: If a step that it needs is not done.
         """
-        if self.done(step):
-            return False
         folder = self.folder / step.name
         folder.mkdir(parents=True, exist_ok=True)
-        inputs = self._inputs(step)
-        missing = [need for need, digest in inputs.items() if digest is None]
-        if missing:
-            raise ConfigError(f"step {step.name} needs {', '.join(missing)}, which is not done.")
-        start = time.monotonic()
-        facts = step.work(folder, {need: self.folder / need for need in step.needs})
-        manifest = {
-            "step": step.name,
-            "inputs": inputs,
-            "settings": step.settings,
-            "outputs": outputs(folder),
-            "seconds": round(time.monotonic() - start, 1),
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": machine(),
-            "versions": _versions(),
-            **facts,
-        }
-        write_whole(folder / MANIFEST, [json.dumps(manifest, indent=1).encode() + b"\n"])
+        # Two runs may need the same step: the second waits, and finds it done.
+        with FileLock(folder / _LOCK):
+            if self.done(step):
+                return False
+            made_with = self._made_with(step)
+            missing = [need for need, digest in made_with["inputs"].items() if digest is None]
+            if missing:
+                wanted = ", ".join(missing)
+                raise ConfigError(f"step {step.name} needs {wanted}, which is not done.")
+            _write(folder / _BEGUN, made_with)
+            start = time.monotonic()
+            facts = step.work(folder, {need: self.folder / need for need in step.needs})
+            manifest = {
+                "step": step.name,
+                **made_with,
+                "outputs": outputs(folder),
+                "seconds": round(time.monotonic() - start, 1),
+                "date": datetime.now(UTC).isoformat(timespec="seconds"),
+                "machine": machine(),
+                "versions": _versions(),
+                **facts,
+            }
+            _write(folder / MANIFEST, manifest)
+            (folder / _BEGUN).unlink()
         return True
 
     def run_all(
@@ -175,7 +189,10 @@ class Pipeline:
             ConfigError: If a step is done with other settings.
             RuntimeError: If a step failed; the message names its log.
         """
+        ahead = _seconds_ahead(steps)
         waiting = [step for step in steps if not self.done(step)]
+        # What most depends on is begun first, so that it is not waited for alone at the end.
+        waiting.sort(key=lambda step: -ahead[step.name])
         running: dict[str, tuple[subprocess.Popen[bytes], float]] = {}
         environment = os.environ | {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "0"}
         try:
@@ -219,6 +236,17 @@ class Pipeline:
     def _log(self, name: str) -> Path:
         return self.folder / name / _LOG
 
+    def _read(self, name: str, file: str) -> dict[str, Any] | None:
+        path = self.folder / name / file
+        if not path.is_file():
+            return None
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+
+    def _made_with(self, step: Step) -> dict[str, dict[str, Any]]:
+        """Settings and inputs of a step, as its manifest has them."""
+        return {"inputs": self._inputs(step), "settings": json.loads(json.dumps(step.settings))}
+
     def _inputs(self, step: Step) -> dict[str, str | None]:
         """The steps that it needs, by the hash of what they gave; None if they are not done."""
         found: dict[str, str | None] = {}
@@ -226,6 +254,17 @@ class Pipeline:
             manifest = self.manifest(need)
             found[need] = None if manifest is None else digest_of(manifest["outputs"])
         return found
+
+
+def _seconds_ahead(steps: Sequence[Step]) -> dict[str, float]:
+    """How long each step, and the longest row of steps that wait for it, are planned to take."""
+    ahead = {step.name: 0.0 for step in steps}
+    for step in reversed(steps):
+        ahead[step.name] += step.plan.seconds
+        for need in step.needs:
+            if need in ahead:
+                ahead[need] = max(ahead[need], ahead[step.name])
+    return ahead
 
 
 def outputs(folder: Path) -> dict[str, str]:
@@ -238,6 +277,10 @@ def outputs(folder: Path) -> dict[str, str]:
             with path.open("rb") as file:
                 found["/".join(parts)] = hashlib.file_digest(file, "sha256").hexdigest()
     return found
+
+
+def _write(path: Path, value: object) -> None:
+    write_whole(path, [json.dumps(value, indent=1).encode() + b"\n"])
 
 
 def digest_of(value: object) -> str:
