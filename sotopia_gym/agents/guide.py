@@ -20,6 +20,9 @@ from sotopia_gym.errors import ConfigError
 
 # What may stand in a JSON string, and how it may end. A token with half an escape is left out.
 _INSIDE: Final = re.compile(r'(?:[^"\\\x00-\x1f]|\\["\\/bfnrt])*')
+# Many tokenizers have the end of the string and of the object as one token: after "$40", not after
+# "Deal.", models write that one.
+_END: Final = re.compile(rf'{_INSIDE.pattern}"(?P<whole>\}}?)')
 _WITHOUT_ARGUMENT: Final = ("none", "leave")
 
 
@@ -38,19 +41,16 @@ class Vocabulary:
         ids = [id_ for id_ in range(min(size, len(tokenizer))) if id_ not in special]
         texts = tokenizer.batch_decode([[id_] for id_ in ids])
         inside = [id_ for id_, text in zip(ids, texts, strict=True) if _INSIDE.fullmatch(text)]
-        closing = [
-            id_
-            for id_, text in zip(ids, texts, strict=True)
-            if text.endswith('"') and _INSIDE.fullmatch(text[:-1])
-        ]
-        self.closing = frozenset(closing)
+        ends = [(id_, _END.fullmatch(text)) for id_, text in zip(ids, texts, strict=True)]
+        self.closing = {id_: bool(match["whole"]) for id_, match in ends if match is not None}
+        closing = list(self.closing)
         self.string = torch.full((size,), float("-inf"), device=device)
         self.string[inside + closing] = 0.0
         self.characters = [0] * size
         for id_, text in zip(ids, texts, strict=True):
             self.characters[id_] = len(text)
-        for id_ in closing:
-            self.characters[id_] -= 1
+        for id_, whole in self.closing.items():
+            self.characters[id_] -= 2 if whole else 1
         self.longest = max(self.characters[id_] for id_ in inside + closing)
         self._lengths = torch.tensor(self.characters, device=device)
         (self.quote,) = tokenizer('"', add_special_tokens=False)["input_ids"]
@@ -109,6 +109,7 @@ class Guide:
         ]
         self._node = _trie([*heads, *silent])
         self._tail = _trie([[*template.ids(end), stop] for end in ends])
+        self._end = _trie([[stop]])
         self._longest_tail = max(len(template.ids(end)) for end in ends) + 2
         # The None that ends a head counts for a token of the argument.
         least = max([len(ids) + self._longest_tail for ids in heads] + [len(ids) for ids in silent])
@@ -146,8 +147,8 @@ class Guide:
         self._taken += 1
         if self._in_string:
             self._room -= self._vocabulary.characters[id_]
-            if id_ in self._vocabulary.closing:
-                self._in_string, self._node = False, self._tail
+            if (whole := self._vocabulary.closing.get(id_)) is not None:
+                self._in_string, self._node = False, self._end if whole else self._tail
             return
         self._node = self._node.next[id_]
         self._in_string = self._node.ends

@@ -1,6 +1,7 @@
 """Guided sampling: whatever the weights, every answer is an action that is allowed."""
 
 import asyncio
+import copy
 import itertools
 import json
 import random
@@ -25,6 +26,7 @@ from sotopia_gym.agents.decoding import Sampling, distribution  # noqa: E402
 from sotopia_gym.agents.guide import Guide, Vocabulary  # noqa: E402
 from sotopia_gym.agents.policy import PolicyAgent  # noqa: E402
 from sotopia_gym.agents.sampling import Sampler  # noqa: E402
+from sotopia_gym.agents.template import ChatTemplate  # noqa: E402
 
 NAMES = ("Zoë Ō'Neill", 'Bo "The Rock" Cole', "Ada \\ Birch")
 
@@ -178,10 +180,24 @@ def test_within_a_string_nothing_ends_the_answer(loaded):
     known = Vocabulary(tokenizer, len(tokenizer) + 8, "cpu", stops=[ord("!") - 33])
     allowed = known.string.isfinite().nonzero()[:, 0].tolist()
     assert not set(allowed) & {*tokenizer.all_special_ids, 0, *range(len(tokenizer), 999)}
-    assert known.closing == {known.quote}
-    for id_ in set(allowed) - known.closing:
+    assert known.closing == {known.quote: False}
+    for id_ in set(allowed) - set(known.closing):
         json.loads(f'"{tokenizer.decode([id_])}"')
     assert tokenizer("\\", add_special_tokens=False)["input_ids"][0] not in allowed
+
+
+def test_an_end_that_is_one_token_can_be_sampled(loaded):
+    tokenizer = copy.deepcopy(loaded[1])
+    tokenizer.add_tokens(['"}'])
+    template, known = ChatTemplate(tokenizer), Vocabulary(tokenizer, len(tokenizer), "cpu")
+    ids = template.answer(answer(Action("speak", "$40")))
+    assert known.closing[ids[-2]] is True
+    guide = Guide(template, known, SCHEMAS["two"], 100)
+    for id_ in ids[len(guide.forced()) :]:
+        assert guide.restrict(torch.zeros(len(known.string)))[id_] == 0
+        possible = guide.restrict(torch.zeros(len(known.string))).isfinite().nonzero()[:, 0]
+        guide.take(id_)
+    assert possible.tolist() == [template.stop]
 
 
 # --- sampled by a model ------------------------------------------------------------------------
