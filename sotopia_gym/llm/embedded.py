@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Final
 
 from sotopia_gym.errors import (
@@ -128,7 +129,8 @@ class EmbeddedServer:
             text=text,
             prompt_tokens=int(usage["prompt_tokens"]),
             completion_tokens=int(usage["completion_tokens"]),
-            model=response.get("model", ""),
+            # llama.cpp names the whole path, which is nobody else's business.
+            model=Path(response.get("model", "")).name,
             fingerprint=f"{response.get('system_fingerprint', '')} sha256:{self._sha256}".strip(),
             cost=0.0,
         )

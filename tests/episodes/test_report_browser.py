@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -195,6 +196,33 @@ def hostile(tmp_path_factory):
     return path
 
 
+RESULTS = Path(__file__).parents[2] / "eval/results"
+
+
+def requested(page):
+    """The addresses that the page asked for, but for its own."""
+    asked = (e["params"]["request"]["url"] for e in page.events if e["method"] == SENT)
+    return {url.partition("#")[0] for url in asked} - {"about:blank"}
+
+
+SENT = "Network.requestWillBeSent"
+
+
+def test_the_committed_benchmark_opens_without_a_network(page):
+    path = RESULTS / "benchmark_starter.html"
+    agents = ("smollm2-135m", "expert", "random")
+    results = [
+        json.loads((RESULTS / f"benchmark_starter_{name}.json").read_text()) for name in agents
+    ]
+    page.size(1280)
+    page.open(path)
+    page.wait("document.querySelectorAll('#list tbody tr').length > 0")
+    assert sum(result["counts"]["complete"] for result in results) == 240
+    assert "240" in page.run("document.body.innerText")
+    assert requested(page) == {f"file://{path}"}
+    assert page.complaints() == []
+
+
 def column(page, label):
     """The cells of one column, top down."""
     return page.texts(f'#list td[data-label="{label}"]')
@@ -292,11 +320,7 @@ def test_hostile_text_becomes_no_element_and_runs_nothing(page, plain, hostile):
     assert not any(set("\u2028\u2029\u202e\u200b\x00\x1b") & set(text) for text in said)
     assert "U+202E" in page.texts(".unseen")
     assert page.run("location.protocol") == "file:"
-    requests = [e for e in page.events if e["method"] == "Network.requestWillBeSent"]
-    assert {e["params"]["request"]["url"].partition("#")[0] for e in requests} <= {
-        f"file://{hostile}",
-        "about:blank",
-    }
+    assert requested(page) <= {f"file://{hostile}"}
     assert page.complaints() == []
 
 
