@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from baselines.report import SCRIPTED
 from sotopia_gym.errors import missing_extra
 from sotopia_gym.files import write_whole
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_SCRIPTED: Final = ("silent", "random", "accepting", "expert")
 _BLUE, _GREY = "#2c6fbb", "#8a8f98"
 
 _STYLE: Final = """
@@ -162,7 +162,7 @@ def _dots(axes: Axes, arms: Mapping[str, Any], names: Sequence[str], shift: floa
         goal = arms[name].get("goal")
         if goal is None:
             continue
-        colour = _GREY if name in _SCRIPTED else _BLUE
+        colour = _GREY if name in SCRIPTED else _BLUE
         ends = [[goal["mean"] - goal["low"]], [goal["high"] - goal["mean"]]]
         axes.errorbar(goal["mean"], row + shift, xerr=ends, fmt="o", color=colour, capsize=3)
 

@@ -21,10 +21,13 @@ from sotopia_gym.episodes.store import latest
 from sotopia_gym.errors import ConfigError
 from sotopia_gym.files import write_whole
 from sotopia_gym.stats import mean_interval
+from sotopia_gym.tasks.sampling import family
 
 JOURNAL: Final = "episodes.jsonl"
 SUMMARY: Final = "report.json"
 _FLOORS: Final = ("silent", "random", "accepting")
+SCRIPTED: Final = (*_FLOORS, "expert")
+"""Arms that are no models."""
 
 
 def of_seed(name: str, seed: int, folder: Path, inputs: Mapping[str, Path]) -> dict[str, Any]:
@@ -63,7 +66,11 @@ def measures(episodes: list[Episode]) -> dict[str, Any]:
     }
     if scored:
         found |= _means(scored)
-        for part, of in (("family", _family), ("role", _role), ("partner", _partner)):
+        for part, of in (
+            ("family", lambda episode: family(episode.task)),
+            ("role", _role),
+            ("partner", _partner),
+        ):
             groups: dict[str, list[Episode]] = {}
             for episode in scored:
                 groups.setdefault(of(episode), []).append(episode)
@@ -86,10 +93,7 @@ def gathered(folder: Path, evaluation: str | None = None) -> dict[str, Any]:
     if not paths:
         raise ConfigError(f"no seed is done in {folder}: there is no seed-N/{report}/{SUMMARY}.")
     seeds = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    manifests = {
-        str(path.parent.relative_to(folder)): json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted(folder.rglob("manifest.json"))
-    }
+    manifests = _found(folder, "manifest.json")
     steps = {
         name: {
             key: value
@@ -97,14 +101,6 @@ def gathered(folder: Path, evaluation: str | None = None) -> dict[str, Any]:
             if key not in ("outputs", "inputs", "step", "versions", "machine")
         }
         for name, manifest in manifests.items()
-    }
-    training = {
-        str(path.parent.relative_to(folder)): json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted(folder.rglob("metrics.json"))
-    }
-    filters = {
-        str(path.parent.relative_to(folder)): json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted(folder.rglob("filter.json"))
     }
     minutes = {
         str(seed["seed"]): round(
@@ -130,8 +126,8 @@ def gathered(folder: Path, evaluation: str | None = None) -> dict[str, Any]:
         "over_seeds": _over_seeds(seeds),
         "seeds": seeds,
         "steps": steps,
-        "filters": filters,
-        "training": training,
+        "filters": _found(folder, "filter.json"),
+        "training": _found(folder, "metrics.json"),
     }
 
 
@@ -156,6 +152,14 @@ def text(found: Mapping[str, Any]) -> str:
 
 
 # --- inside
+
+
+def _found(folder: Path, name: str) -> dict[str, Any]:
+    """What is in the files of this name, by the steps that they are of."""
+    return {
+        str(path.parent.relative_to(folder)): json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(folder.rglob(name))
+    }
 
 
 def _interval(found: Mapping[str, Any], form: str) -> str:
@@ -201,7 +205,7 @@ def _means(episodes: list[Episode]) -> dict[str, dict[str, float]]:
 
 def _differences(journals: Mapping[str, Path]) -> dict[str, Any]:
     """Of every arm to the base and the floors, and of every arm to the one it goes on from."""
-    arms = [arm for arm in journals if arm not in ("silent", "random", "accepting", "expert")]
+    arms = [arm for arm in journals if arm not in SCRIPTED]
     pairs = [(arm, other) for arm in arms for other in ("base", *_FLOORS) if other in journals]
     pairs += [(arm, arm.rpartition("+")[0]) for arm in arms if "+" in arm]
     found = {}
@@ -233,11 +237,6 @@ def _over_seeds(seeds: list[dict[str, Any]]) -> dict[str, Any]:
             "sd": statistics.stdev(means) if len(means) > 1 else None,
         }
     return found
-
-
-def _family(episode: Episode) -> str:
-    outcome = episode.task.scenario.outcome
-    return "open" if outcome is None else outcome.family
 
 
 def _role(episode: Episode) -> str:

@@ -30,6 +30,7 @@ from baselines import report
 from baselines.estimate import Estimate, grounds, playing, training
 from baselines.finetune import Job, write_rows
 from baselines.recipe import Collection, Recipe, Stage, Tasks, load, stages_of
+from baselines.report import JOURNAL
 from baselines.steps import Pipeline, Step, step_command
 from sotopia_gym import Agent, Rollout, Rules, Suite, benchmark, load_suite
 from sotopia_gym.agents.prompts import PROMPTS
@@ -44,7 +45,6 @@ from sotopia_gym.training.rows import Row, by_turn, packed
 from sotopia_gym.training.selection import Selection, select
 from sotopia_gym.training.sft import examples, first_difference, save_examples, silent, turns
 
-JOURNAL: Final = "episodes.jsonl"
 _SUITE: Final = "suite.json"
 _TRIES: Final = 3
 """How often a player or judge that fails is tried before its failure is kept as a result."""
