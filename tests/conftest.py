@@ -49,6 +49,17 @@ def official_suites(data, home) -> list[str]:
     return [suite.name for suite in imported.suites]
 
 
+@pytest.fixture(scope="module")
+def one_thread():
+    """PyTorch computes with one thread, so that tests side by side do not wait for each other."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def fault_server():
     """A server that speaks OpenAI's protocol and does what it is told."""

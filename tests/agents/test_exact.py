@@ -19,12 +19,7 @@ from sotopia_gym.agents.sampling import Sampler  # noqa: E402
 TASKS = load_suite("starter").tasks[:7]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

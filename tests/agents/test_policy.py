@@ -29,12 +29,7 @@ BRIEF = replace(CHAT, name="brief", system="Play.", opening="{name}: {goal}\n")
 TASKS = load_suite("starter").tasks[:8]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

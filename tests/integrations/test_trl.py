@@ -29,12 +29,7 @@ FAST = Settings(
 LORA = Lora(r=4, dropout=0.1, target_modules=("q_proj", "v_proj"))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
