@@ -54,8 +54,14 @@ def page(found: Mapping[str, Any]) -> str:
         "Intervals are 95 %, by a bootstrap over tasks.</p>",
         _figure(_goals(seeds), "Mean goal of each model; grey: scripted agents on the same tasks."),
         _figure(_families(seeds), "The same by family, of the first seed."),
-        _figure(_losses(found["training"]), "Training loss, nats a token."),
     ]
+    losses = _histories(found["training"], "loss")
+    if losses:
+        parts.append(_figure(_curves(losses, {"loss": "loss"}), "Training loss, nats a token."))
+    rewards = _histories(found["training"], "reward")
+    if rewards:
+        caption = "Learning curves: each batch's mean goal, nats an id from the start, entropy."
+        parts.append(_figure(_curves(rewards, _HEALTH), caption))
     for seed in seeds:
         parts += [
             f"<h2>Seed {seed['seed']}</h2>",
@@ -126,6 +132,7 @@ def _interval(found: Mapping[str, float] | None, *, percent: bool = False, digit
     return f"{shown[0]} [{shown[1]}, {shown[2]}]"
 
 
+_HEALTH: Final[Mapping[str, str]] = {"reward": "goal", "kl": "divergence", "entropy": "entropy"}
 _ENDS: Final = ("mean", "low", "high")
 
 
@@ -133,7 +140,7 @@ _ENDS: Final = ("mean", "low", "high")
 
 
 def _goals(seeds: Sequence[Mapping[str, Any]]) -> Figure:
-    figure, axes = _plot(len(seeds[0]["arms"]) * 0.45 + 1)
+    figure, (axes,) = _plot(len(seeds[0]["arms"]) * 0.45 + 1)
     names = list(seeds[0]["arms"])
     for number, seed in enumerate(seeds):
         shift = 0.16 * (number - (len(seeds) - 1) / 2)
@@ -173,15 +180,29 @@ def _name_rows(axes: Axes, names: Sequence[str]) -> None:
     axes.grid(axis="x", alpha=0.3)
 
 
-def _losses(training: Mapping[str, Mapping[str, Any]]) -> Figure:
-    figure, axes = _plot(3.6)
-    for name, metrics in training.items():
-        losses = [entry["loss"] for entry in metrics["history"]]
-        axes.plot(range(1, len(losses) + 1), losses, label=name.removesuffix("/train"))
-    axes.set_xlabel("update")
-    axes.set_ylabel("loss")
-    axes.grid(alpha=0.3)
-    axes.legend()
+def _histories(
+    training: Mapping[str, Mapping[str, Any]], measure: str
+) -> dict[str, Sequence[Mapping[str, float]]]:
+    """The histories that have a measure, by the name of what was trained."""
+    return {
+        name.removesuffix("/train"): metrics["history"]
+        for name, metrics in training.items()
+        if any(measure in entry for entry in metrics["history"])
+    }
+
+
+def _curves(
+    histories: Mapping[str, Sequence[Mapping[str, float]]], measures: Mapping[str, str]
+) -> Figure:
+    figure, axes = _plot(3.6, columns=len(measures))
+    for each, (measure, label) in zip(axes, measures.items(), strict=True):
+        for name, history in histories.items():
+            values = [entry[measure] for entry in history if measure in entry]
+            each.plot(range(1, len(values) + 1), values, label=name)
+        each.set_xlabel("update")
+        each.set_ylabel(label)
+        each.grid(alpha=0.3)
+    axes[0].legend()
     return figure
 
 
@@ -191,7 +212,7 @@ def _plot(height: float, columns: int = 1) -> tuple[Figure, Any]:
     except ImportError as error:
         raise missing_extra("matplotlib", "eval", "a page with plots") from error
     figure = Plot(figsize=(9, height), layout="constrained")
-    return figure, figure.subplots(1, columns)
+    return figure, figure.subplots(1, columns, squeeze=False)[0]
 
 
 def _figure(figure: Figure, caption: str) -> str:

@@ -7,7 +7,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -24,6 +24,7 @@ _TAKEN: Final = ("base", "report", "tasks")
 """Names that steps of every recipe have."""
 
 Name = Annotated[str, Field(pattern=_NAME)]
+_Kind = TypeVar("_Kind", bound="Study")
 
 
 class _Model(BaseModel):
@@ -179,14 +180,12 @@ class Evaluation(_Model):
     name: str | None = Field(default=None, pattern=_NAME)
 
 
-class Recipe(_Model):
-    """A whole run.
+class Study(_Model):
+    """What all recipes say: the model, the tasks, and how it is measured.
 
     Attributes:
         name: Its name; results are kept under it.
         description: What it is for.
-        arms: The models that are compared: ``"base"``, or stages joined by ``+`` in the order in
-            which they are applied, e.g. ``"bc+sr"``.
         model: The model.
         train: Tasks to learn on.
         heldout: Tasks to be measured on.
@@ -196,20 +195,12 @@ class Recipe(_Model):
         max_turns: Turns of an episode.
         concurrency: Episodes in flight.
         requests: Requests in flight at an address.
-        collections: Collections by name.
-        stages: Stages by name.
         evaluation: How models are measured.
         threads: Threads that each step computes with.
-        launch: What training is started with in place of the interpreter alone, e.g.
-            ``["accelerate", "launch", "--config_file", FILE]`` with one of
-            ``baselines/configs/accelerate``.
-        seconds_per_1k_tokens: For estimates of time: of the model's playing, per thousand tokens of
-            conversation, and of training, per thousand tokens read.
     """
 
     name: str
     description: str = ""
-    arms: tuple[str, ...]
     model: Model
     train: Tasks
     heldout: Tasks
@@ -218,10 +209,28 @@ class Recipe(_Model):
     max_turns: int = Field(default=20, ge=2)
     concurrency: int = Field(default=48, ge=1)
     requests: int = Field(default=8, ge=1)
-    collections: dict[Name, Collection]
-    stages: dict[Name, Stage]
     evaluation: Evaluation
     threads: int = Field(default=1, ge=1)
+
+
+class Recipe(Study):
+    """A whole run of SOTOPIA-pi.
+
+    Attributes:
+        arms: The models that are compared: ``"base"``, or stages joined by ``+`` in the order in
+            which they are applied, e.g. ``"bc+sr"``.
+        collections: Collections by name.
+        stages: Stages by name.
+        launch: What training is started with in place of the interpreter alone, e.g.
+            ``["accelerate", "launch", "--config_file", FILE]`` with one of
+            ``baselines/configs/accelerate``.
+        seconds_per_1k_tokens: For estimates of time: of the model's playing, per thousand tokens of
+            conversation, and of training, per thousand tokens read.
+    """
+
+    arms: tuple[str, ...]
+    collections: dict[Name, Collection]
+    stages: dict[Name, Stage]
     launch: tuple[str, ...] = ()
     seconds_per_1k_tokens: tuple[float, float] = (10.0, 10.0)
 
@@ -249,7 +258,12 @@ def stages_of(arm: str) -> list[str]:
     return [] if arm == "base" else arm.split("+")
 
 
-def load(name: str | Path, changes: Sequence[str] = ()) -> Recipe:
+def load(
+    name: str | Path,
+    changes: Sequence[str] = (),
+    *,
+    kind: type[_Kind] = Recipe,  # type: ignore[assignment]
+) -> _Kind:
     """Read a recipe.
 
     A file may begin with ``extends = "NAME"``: it then has all that the other one has, but for what
@@ -259,6 +273,7 @@ def load(name: str | Path, changes: Sequence[str] = ()) -> Recipe:
         name: A file, or the name of one in ``baselines/configs``.
         changes: Settings to change, as ``KEY=VALUE`` with dots in the key, e.g.
             ``"stages.bc.training.epochs=2"``; values are JSON, or text.
+        kind: What recipe it is.
 
     Raises:
         ConfigError: If there is no such file, or it is not a recipe; the message says where.
@@ -268,7 +283,7 @@ def load(name: str | Path, changes: Sequence[str] = ()) -> Recipe:
     for change in changes:
         _change(settings, change)
     try:
-        return Recipe.model_validate(settings)
+        return kind.model_validate(settings)
     except ValidationError as error:
         problems = "\n".join(
             f"  {'.'.join(map(str, each['loc'])) or 'recipe'}: {each['msg']}"

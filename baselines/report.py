@@ -2,7 +2,8 @@
 
     python -m baselines.report runs/sotopia_pi_cpu --out baselines/results/sotopia_pi_cpu.json
 
-gathers the seeds that are done into one file, and writes a page with plots beside it.
+gathers the seeds that are done into one file, and writes a page with plots beside it. With
+``--keep`` the seeds that the file has already, from another machine or another day, stay in it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import statistics
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -30,7 +32,9 @@ SCRIPTED: Final = (*_FLOORS, "expert")
 """Arms that are no models."""
 
 
-def of_seed(name: str, seed: int, folder: Path, inputs: Mapping[str, Path]) -> dict[str, Any]:
+def of_seed(
+    name: str, seed: int, folder: Path, inputs: Mapping[str, Path], *, base: str = "base"
+) -> dict[str, Any]:
     """Sum up the models of one seed, and write ``report.json`` and ``report.txt``.
 
     Args:
@@ -38,6 +42,7 @@ def of_seed(name: str, seed: int, folder: Path, inputs: Mapping[str, Path]) -> d
         seed: The seed.
         folder: Where the report goes.
         inputs: Steps to folders that hold a journal each, or folders with one.
+        base: The arm that all others are compared with.
     """
     journals = dict(_journals(inputs))
     arms = {arm: measures(list(latest(path))) for arm, path in journals.items()}
@@ -45,7 +50,7 @@ def of_seed(name: str, seed: int, folder: Path, inputs: Mapping[str, Path]) -> d
         "recipe": name,
         "seed": seed,
         "arms": arms,
-        "differences": _differences(journals),
+        "differences": _differences(journals, base),
     }
     write_whole(folder / SUMMARY, [json.dumps(found, indent=1).encode() + b"\n"])
     write_whole(folder / "report.txt", [text(found).encode() + b"\n"])
@@ -93,7 +98,8 @@ def gathered(folder: Path, evaluation: str | None = None) -> dict[str, Any]:
     if not paths:
         raise ConfigError(f"no seed is done in {folder}: there is no seed-N/{report}/{SUMMARY}.")
     seeds = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    manifests = _found(folder, "manifest.json")
+    done = ("common/", *(f"seed-{seed['seed']}/" for seed in seeds))
+    manifests = _found(folder, "manifest.json", done)
     steps = {
         name: {
             key: value
@@ -126,8 +132,36 @@ def gathered(folder: Path, evaluation: str | None = None) -> dict[str, Any]:
         "over_seeds": _over_seeds(seeds),
         "seeds": seeds,
         "steps": steps,
-        "filters": _found(folder, "filter.json"),
-        "training": _found(folder, "metrics.json"),
+        "filters": _found(folder, "filter.json", done),
+        "training": _found(folder, "metrics.json", done),
+    }
+
+
+def merged(found: Mapping[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any]:
+    """What was found, and the seeds of an earlier result that it has not.
+
+    Args:
+        found: What :func:`gathered` gave.
+        earlier: The same, of other seeds.
+
+    Raises:
+        ConfigError: If the earlier ones were not made by the same recipe with the same settings.
+    """
+    known, former = _settings(found), _settings(earlier)
+    differing = sorted(step for step in known if known[step] != former.get(step))
+    if found["recipe"] != earlier["recipe"] or differing:
+        raise ConfigError(
+            f"the earlier result is of recipe {earlier['recipe']} with other settings of "
+            f"{', '.join(differing) or 'its steps'}; seeds of different settings are not one "
+            "result. Write to another file."
+        )
+    seeds = {seed["seed"]: seed for seed in (*earlier["seeds"], *found["seeds"])}
+    parts = ("minutes_of_steps_by_seed", "steps", "filters", "training")
+    return {
+        **found,
+        "over_seeds": _over_seeds([seeds[seed] for seed in sorted(seeds)]),
+        "seeds": [seeds[seed] for seed in sorted(seeds)],
+        **{part: {**earlier[part], **found[part]} for part in parts},
     }
 
 
@@ -154,11 +188,23 @@ def text(found: Mapping[str, Any]) -> str:
 # --- inside
 
 
-def _found(folder: Path, name: str) -> dict[str, Any]:
-    """What is in the files of this name, by the steps that they are of."""
+def _settings(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of each step, whatever its seed."""
     return {
-        str(path.parent.relative_to(folder)): json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted(folder.rglob(name))
+        re.sub(r"^seed-\d+/", "", name): {
+            key: value for key, value in step["settings"].items() if key != "seed"
+        }
+        for name, step in found["steps"].items()
+    }
+
+
+def _found(folder: Path, name: str, steps: tuple[str, ...]) -> dict[str, Any]:
+    """What is in the files of this name, by those steps whose names begin like these."""
+    of = {str(path.parent.relative_to(folder)): path for path in sorted(folder.rglob(name))}
+    return {
+        step: json.loads(path.read_text(encoding="utf-8"))
+        for step, path in of.items()
+        if step.startswith(steps)
     }
 
 
@@ -203,10 +249,10 @@ def _means(episodes: list[Episode]) -> dict[str, dict[str, float]]:
     return found
 
 
-def _differences(journals: Mapping[str, Path]) -> dict[str, Any]:
+def _differences(journals: Mapping[str, Path], base: str) -> dict[str, Any]:
     """Of every arm to the base and the floors, and of every arm to the one it goes on from."""
     arms = [arm for arm in journals if arm not in SCRIPTED]
-    pairs = [(arm, other) for arm in arms for other in ("base", *_FLOORS) if other in journals]
+    pairs = [(arm, other) for arm in arms for other in (base, *_FLOORS) if other in journals]
     pairs += [(arm, arm.rpartition("+")[0]) for arm in arms if "+" in arm]
     found = {}
     for arm, other in pairs:
@@ -253,13 +299,17 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="the recipe's folder, with seed-0, seed-1, ...")
     parser.add_argument("--out", type=Path, required=True, help="file for the result, as JSON")
     parser.add_argument("--evaluation", help="name of an evaluation that has one, e.g. all")
+    parser.add_argument("--keep", action="store_true", help="keep the seeds that --out has already")
     options = parser.parse_args()
     try:
         found = gathered(options.folder, options.evaluation)
+        if options.keep and options.out.is_file():
+            found = merged(found, json.loads(options.out.read_text(encoding="utf-8")))
     except ConfigError as error:
         parser.error(str(error))
     command = f"python -m baselines.report {options.folder} --out {options.out}"
     command += f" --evaluation {options.evaluation}" if options.evaluation else ""
+    command += " --keep" if options.keep else ""
     write_whole(options.out, [json.dumps({"command": command, **found}, indent=1).encode() + b"\n"])
     for seed in found["seeds"]:
         print(text(seed))

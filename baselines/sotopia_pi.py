@@ -2,6 +2,7 @@
 
     python -m baselines.sotopia_pi                    # the small size, one seed
     python -m baselines.sotopia_pi --until bc/train   # the behaviour-cloned model alone
+    python -m baselines.sotopia_pi --quick            # every step once, in minutes
     python -m baselines.sotopia_pi --dry-run --config sotopia_pi_mistral_7b
 
 Every step writes a folder below ``runs/NAME``: tasks -> episodes of the expert, or of the model
@@ -15,89 +16,61 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 import textwrap
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from baselines import report
 from baselines.estimate import Estimate, grounds, playing, training
 from baselines.finetune import Job, write_rows
-from baselines.recipe import Collection, Recipe, Stage, Tasks, load, stages_of
+from baselines.playing import (
+    Facts,
+    Folders,
+    get_model,
+    make_tasks,
+    measure,
+    measure_floors,
+    model_of,
+    play,
+    policy_of,
+    suite_of,
+)
+from baselines.recipe import Collection, Recipe, Stage, load, stages_of
 from baselines.report import JOURNAL
 from baselines.steps import Pipeline, Step, step_command
-from sotopia_gym import Agent, Rollout, Rules, Suite, benchmark, load_suite
+from sotopia_gym import Suite
 from sotopia_gym.agents.prompts import PROMPTS
-from sotopia_gym.episodes.schema import Episode, Usage
 from sotopia_gym.episodes.store import latest
 from sotopia_gym.errors import ConfigError, SotopiaGymError, did_you_mean
 from sotopia_gym.files import write_whole
-from sotopia_gym.llm.client import ClientOptions
-from sotopia_gym.tasks.suites import build_family, save_suite
 from sotopia_gym.training.filters import best_and_worst, from_config
 from sotopia_gym.training.rows import Row, by_turn, packed
 from sotopia_gym.training.selection import Selection, select
 from sotopia_gym.training.sft import examples, first_difference, save_examples, silent, turns
 
-_SUITE: Final = "suite.json"
-_TRIES: Final = 3
-"""How often a player or judge that fails is tried before its failure is kept as a result."""
-
-Folders = Mapping[str, Path]
-Facts = Mapping[str, Any]
-
-
 # --- The steps
-
-
-def make_tasks(tasks: Tasks, offset: int, split: str, folder: Path, _: Folders) -> Facts:
-    """Write the suite of tasks to learn on, or to be measured on."""
-    if tasks.suite is not None:
-        suite = tasks.part_of(load_suite(tasks.suite))
-    else:
-        seeds = range(offset, offset + tasks.count)
-        made = [build_family(name, split, seeds) for name in tasks.families]
-        suite = Suite(name=f"recipe-{split}", version=1, tasks=[t for s in made for t in s.tasks])
-    save_suite(suite, folder / _SUITE)
-    return {"tasks": len(suite.tasks)}
-
-
-def get_model(base: str, folder: Path, _: Folders) -> Facts:
-    """Have the base model at hand as a folder of transformers, or by its name on the hub."""
-    if base.startswith("local/"):
-        from sotopia_gym.llm.convert import to_hf
-
-        if not (folder / "model").is_dir():
-            to_hf(base.removeprefix("local/"), folder / "model")
-    else:
-        write_whole(folder / "model.json", [json.dumps({"model": base}).encode()])
-    return {}
 
 
 def collect(
     recipe: Recipe, collection: Collection, seed: int, name: str, folder: Path, inputs: Folders
 ) -> Facts:
     """Play the episodes of a collection, by its own agent or by the model in ``inputs``."""
-    suite = _some(_suite(inputs), collection, by_family=bool(recipe.train.families))
-    agent = collection.agent or _policy(recipe, inputs, name)
-    return _played(
+    suite = _some(suite_of(inputs), collection, by_family=bool(recipe.train.families))
+    agent = collection.agent or policy_of(recipe, inputs, name)
+    return play(
+        recipe,
         suite,
         agent,
         folder / JOURNAL,
         partners=collection.partners,
-        judge=recipe.judge,
         repetitions=collection.repetitions,
         seed=seed,
-        rules=Rules(max_turns=recipe.max_turns),
-        concurrency=recipe.concurrency,
-        options=_options(recipe),
-        max_cost=recipe.judge_max_cost,
     )
 
 
@@ -121,7 +94,7 @@ def make_data(recipe: Recipe, stage: Stage, folder: Path, inputs: Folders) -> Fa
         ),
         folder / "examples.jsonl",
     )
-    template = _template(_model(inputs))
+    template = _template(model_of(inputs))
     layout = packed if stage.layout == "packed" else by_turn
     rows: list[Row] = []
     for found in kept.kept:
@@ -141,7 +114,7 @@ def train(recipe: Recipe, stage: Stage, seed: int, folder: Path, inputs: Folders
     """Fine-tune the parent model on the data."""
     (data,) = (path / "data.jsonl" for path in inputs.values() if (path / "data.jsonl").is_file())
     job = Job(
-        model=_model(inputs),
+        model=model_of(inputs),
         data=data,
         out=folder,
         method=stage.method,
@@ -169,15 +142,7 @@ def _run(job: Job, launch: Sequence[str]) -> None:
 
 def evaluate(recipe: Recipe, arm: str, folder: Path, inputs: Folders) -> Facts:
     """Measure a model on the held-out tasks, against the held-out partners."""
-    return _measured(recipe, _suite(inputs), _policy(recipe, inputs, arm), folder)
-
-
-def measure_floors(recipe: Recipe, folder: Path, inputs: Folders) -> Facts:
-    """Measure other agents on the same episodes as the models, each in a folder by its name."""
-    for name in recipe.evaluation.floors:
-        label = re.sub(r"[^\w.-]+", "_", name.removeprefix("scripted/"))
-        _measured(recipe, _suite(inputs), name, folder / label)
-    return {}
+    return measure(recipe, suite_of(inputs), policy_of(recipe, inputs, arm), folder)
 
 
 # --- The recipe
@@ -287,90 +252,7 @@ def pipeline(recipe: Recipe, seed: int, out: Path) -> Pipeline:
     return Pipeline(steps, out)
 
 
-# --- Playing
-
-
-def _played(suite: Suite, agent: str | Agent, journal: Path, **options: Any) -> Facts:
-    """Play all episodes into a journal; those that failed or are unscored are tried again."""
-    try:
-        for _ in range(_TRIES):
-            run = Rollout(suite, agent, journal=journal, **options)
-            for _episode in run:
-                pass
-            progress = run.progress
-            if progress.stopped_by is not None:
-                raise RuntimeError(_stopped(progress.stopped_by))
-            if not progress.failed and not progress.unscored:
-                break
-    finally:
-        if isinstance(agent, Agent):
-            agent.close()
-    return {"episodes": _counts(latest(journal)), **_usage(latest(journal))}
-
-
-def _measured(recipe: Recipe, suite: Suite, agent: str | Agent, folder: Path) -> Facts:
-    """Play the benchmark; episodes that failed or are unscored are tried again."""
-    evaluation = recipe.evaluation
-    try:
-        for _ in range(_TRIES):
-            result = benchmark.benchmark(
-                suite,
-                agent,
-                evaluation.partners,
-                judge=recipe.judge,
-                repetitions=evaluation.repetitions,
-                every_partner=evaluation.every_partner,
-                seed=evaluation.seed,
-                rules=Rules(max_turns=recipe.max_turns),
-                journal=folder / JOURNAL,
-                options=_options(recipe),
-                concurrency=recipe.concurrency,
-                max_cost=recipe.judge_max_cost,
-            )
-            counts = result.counts
-            if counts.stopped_by is not None:
-                raise RuntimeError(_stopped(counts.stopped_by))
-            if not counts.failed and not counts.unscored:
-                break
-    finally:
-        if isinstance(agent, Agent):
-            agent.close()
-    result.save(folder / "result.json")
-    return {"episodes": counts.model_dump(mode="json"), **_usage(latest(folder / JOURNAL))}
-
-
-def _stopped(why: str) -> str:
-    return f"stopped: {why}. Run the same command again to go on."
-
-
-def _policy(recipe: Recipe, inputs: Folders, name: str) -> Agent:
-    from sotopia_gym.agents.decoding import Sampling
-    from sotopia_gym.agents.policy import PolicyAgent
-
-    model = recipe.model
-    policy = PolicyAgent.load(
-        _model(inputs),
-        prompt=PROMPTS[model.prompt],
-        guided=model.guided,
-        name=f"{recipe.name}/{name}",
-        dtype=model.dtype,
-        exact=model.exact,
-        max_batch=model.max_batch,
-        cache_bytes=4 << 30,
-        sampling=Sampling(model.temperature, model.top_p, model.max_tokens),
-    )
-    if model.context is not None:
-        policy.sampler.context = min(policy.sampler.context, model.context)
-    return policy
-
-
-def _options(recipe: Recipe) -> ClientOptions:
-    return ClientOptions(max_concurrency=recipe.requests)
-
-
-def _suite(inputs: Folders) -> Suite:
-    (path,) = (p / _SUITE for p in inputs.values() if (p / _SUITE).is_file())
-    return load_suite(path)
+# --- Inside
 
 
 def _some(suite: Suite, collection: Collection, *, by_family: bool) -> Suite:
@@ -394,17 +276,6 @@ def _some(suite: Suite, collection: Collection, *, by_family: bool) -> Suite:
     return Suite(name=suite.name, version=suite.version, tasks=tuple(chosen))
 
 
-def _model(inputs: Folders) -> str:
-    """The folder of the model among the inputs, or its name on the hub."""
-    for path in inputs.values():
-        if (path / "model").is_dir():
-            return str(path / "model")
-        if (path / "model.json").is_file():
-            found = json.loads((path / "model.json").read_text(encoding="utf-8"))
-            return str(found["model"])
-    raise ConfigError(f"there is no model in {', '.join(map(str, inputs.values()))}.")
-
-
 def _template(model: str) -> Any:
     from transformers import AutoTokenizer
 
@@ -424,24 +295,6 @@ def _write_pairs(recipe: Recipe, stage: Stage, kept: Selection, folder: Path) ->
     lines = [json.dumps(pair, ensure_ascii=False).encode() + b"\n" for pair in parted if pair]
     write_whole(folder / "data.jsonl", lines)
     return {"pairs": len(lines), "pairs_without_difference": len(parted) - len(lines)}
-
-
-def _counts(episodes: Iterator[Episode]) -> dict[str, int]:
-    found = {"complete": 0, "unscored": 0, "failed": 0}
-    for episode in episodes:
-        judgement = episode.judgement
-        found["complete" if episode.complete else "failed"] += 1
-        if episode.complete and (judgement is None or not judgement.scored):
-            found["unscored"] += 1
-    return found
-
-
-def _usage(episodes: Iterator[Episode]) -> dict[str, Any]:
-    total = Usage()
-    for episode in episodes:
-        for used in (*episode.usage.values(), *(j.usage for j in episode.judgements)):
-            total += used
-    return {"usage": total.model_dump(mode="json")}
 
 
 # --- The command line
@@ -521,6 +374,13 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", default="sotopia_pi_cpu", help="a recipe's name or file")
+    parser.add_argument(
+        "--quick",
+        action="store_const",
+        dest="config",
+        const="sotopia_pi_quick",
+        help="the same as --config sotopia_pi_quick: every step once, in minutes",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="folder; by default runs/NAME")
     parser.add_argument("--until", metavar="STEP", help="do no more than this needs, e.g. bc/train")

@@ -139,6 +139,10 @@ class MissingDependencyError(SotopiaGymError, ImportError):
     """An optional dependency is not installed; the message names the extra to install."""
 
 
+class TrainingError(SotopiaGymError, RuntimeError):
+    """Training went wrong and was stopped; the last good checkpoint is kept."""
+
+
 class JournalError(SotopiaGymError, ValueError):
     """An episode file holds something that is not an episode of a known schema."""
 

@@ -15,6 +15,9 @@ from sotopia_gym.errors import ActionError, AnswerError, ContextOverflowError
 from sotopia_gym.llm.chat import ChatModel, Completion, Message
 from sotopia_gym.llm.client import run_sync
 
+NO_ACTION: Final = "no valid action"
+"""What the note of an event begins with whose agent gave no answer that is an allowed action."""
+
 _MAX_CHARACTERS: Final = 200_000
 """Longest dialogue that is tried; some hundred turns. Models with less context say so."""
 
@@ -87,7 +90,7 @@ class LLMAgent(Agent):
                     f"{transcript.without_tokens(problem)} Answer with the JSON object alone.",
                 },
             ]
-        return Action("none", note=f"no valid action in {self._repairs + 1} answers: {problem}")
+        return Action("none", note=f"{NO_ACTION} in {self._repairs + 1} answers: {problem}")
 
     def usage(self) -> Usage:
         return self._usage

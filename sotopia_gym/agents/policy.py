@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from sotopia_gym.agents.base import Agent
 from sotopia_gym.agents.conversation import TokenChat
-from sotopia_gym.agents.llm import read_action
+from sotopia_gym.agents.llm import NO_ACTION, read_action
 from sotopia_gym.agents.prompts import CHAT, Prompt, action_schema
 from sotopia_gym.envs.dialogue import MAX_ARGUMENT_LENGTH, Action
 from sotopia_gym.episodes.schema import TurnTokens, Usage
@@ -55,7 +55,8 @@ class PolicyAgent(Agent):
     ) -> None:
         self.name = name or f"hf/{sampler.name}"
         self.sampler = sampler
-        self._prompt, self._guided, self._max_argument = prompt, guided, max_argument
+        self.guided = guided
+        self._prompt, self._max_argument = prompt, max_argument
         self.reset(seed=0)
 
     @classmethod
@@ -89,6 +90,16 @@ class PolicyAgent(Agent):
         from sotopia_gym.agents.sampling import Sampler
 
         return cls(Sampler.load(path, **options), prompt=prompt, guided=guided, name=name)
+
+    def frozen(self, name: str) -> PolicyAgent:
+        """An agent that plays as this one does now, and goes on so when its weights change."""
+        return PolicyAgent(
+            self.sampler.frozen(name),
+            prompt=self._prompt,
+            guided=self.guided,
+            max_argument=self._max_argument,
+            name=name,
+        )
 
     def reset(self, *, seed: int) -> None:
         self._seed = seed
@@ -125,7 +136,7 @@ class PolicyAgent(Agent):
 
     def _ask(self, observation: Observation, prompt: tuple[int, ...]) -> Future[Answer]:
         seed = f"policy-{self._seed}-{len(self._tokens)}"
-        guide = self.sampler.guide(self._schema(observation)) if self._guided else None
+        guide = self.sampler.guide(self._schema(observation)) if self.guided else None
         return self.sampler.submit(prompt, seed=seed, episode=self._episode, guide=guide)
 
     def _schema(self, observation: Observation) -> dict[str, Any]:
@@ -139,8 +150,8 @@ class PolicyAgent(Agent):
             requests=1, prompt_tokens=len(prompt), completion_tokens=len(answer.ids)
         )
         text = self.sampler.template.text(answer.ids)
-        written = text if self._guided else text.rpartition("</think>")[2]
+        written = text if self.guided else text.rpartition("</think>")[2]
         try:
             return read_action(written, self._schema(observation))
         except ActionError as error:
-            return Action("none", note=f"no valid action: {error} It wrote: {text[:_NOTED]!r}")
+            return Action("none", note=f"{NO_ACTION}: {error} It wrote: {text[:_NOTED]!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 import threading
 from collections import OrderedDict, deque
@@ -9,6 +10,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -61,7 +63,8 @@ class Sampler:
     as long as ``cache_bytes`` holds those in flight.
 
     Between the turns of an episode the keys and values of its ids are kept, those longest unused
-    dropped first, so that a turn reads only what is new.
+    dropped first, so that a turn reads only what is new. So are those of the prompts that episodes
+    began with lately: members of a group, and a task against several partners, begin alike.
 
     Args:
         model: A causal language model of transformers, or of peft. It is put into
@@ -70,12 +73,13 @@ class Sampler:
         name: What episodes call it, e.g. the path of its folder.
         sampling: The distribution that tokens are drawn from.
         max_batch: Most answers written at the same time.
-        cache_bytes: Most memory for the keys and values of episodes between their turns; 0 keeps
-            none.
+        cache_bytes: Most memory for the keys and values of episodes between their turns, and an
+            eighth of it more for prompts that episodes began with; 0 keeps none.
         exact: Whether answers must be the same, bit for bit, whatever else is in the batch. It
             works in float32 on a CPU, and costs some of the speed.
 
     Attributes:
+        model: The model. After its parameters were changed in place, call :meth:`update`.
         template: The chat template.
         sampling: The distribution that tokens are drawn from.
         context: Most tokens of a prompt and its answer.
@@ -104,9 +108,10 @@ class Sampler:
         self.template = ChatTemplate(tokenizer, [ends] if isinstance(ends, int) else ends or [])
         self.context = int(getattr(model.config, "max_position_embeddings", 0) or 1 << 20)
         self.weights_version = 0
-        self._model, self._tokenizer, self._exact = model, tokenizer, exact
-        self._max_batch = max_batch
+        self.model, self.tokenizer, self._exact = model, tokenizer, exact
+        self._max_batch, self._cache_bytes = max_batch, cache_bytes
         self._kept = _Memories(cache_bytes)
+        self._openings = _Openings(cache_bytes // 8)
         self._lock = threading.Lock()
         self._waiting: deque[_Request] = deque()
         self._changes: deque[tuple[Mapping[str, Any] | None, Future[None]]] = deque()
@@ -141,10 +146,27 @@ class Sampler:
             ) from error
         return cls(model.to(device).eval(), tokenizer, name=path, **options)
 
+    def frozen(self, name: str) -> Sampler:
+        """A sampler of a copy of the model, which stays as it is when this one's weights change."""
+        return Sampler(
+            copy.deepcopy(self.model),
+            self.tokenizer,
+            name=name,
+            sampling=self.sampling,
+            max_batch=self._max_batch,
+            cache_bytes=self._cache_bytes,
+            exact=self._exact,
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write model and tokenizer to a folder that :meth:`load` loads."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
     @property
     def dtype(self) -> str:
         """The precision of the weights, e.g. ``"float32"``."""
-        return str(self._model.dtype).removeprefix("torch.")
+        return str(self.model.dtype).removeprefix("torch.")
 
     @property
     def room(self) -> int:
@@ -153,8 +175,8 @@ class Sampler:
 
     @cached_property
     def _vocabulary(self) -> Vocabulary:
-        size = self._model.get_output_embeddings().weight.shape[0]
-        return Vocabulary(self._tokenizer, size, self._model.device, self.template.stops)
+        size = self.model.get_output_embeddings().weight.shape[0]
+        return Vocabulary(self.tokenizer, size, self.model.device, self.template.stops)
 
     def guide(self, schema: Mapping[str, Any]) -> Guide:
         """What holds one answer to the actions that a schema allows.
@@ -219,6 +241,7 @@ class Sampler:
         if thread is not None:
             thread.shutdown()
         self._kept.clear()
+        self._openings.clear()
 
     # --- in the sampler's thread ----------------------------------------------------------
 
@@ -230,8 +253,8 @@ class Sampler:
             self._thread.submit(self._work)
 
     def _work(self) -> None:
-        self._model.eval()
-        batch, running = Batch(self._model, exact=self._exact), list[_Request]()
+        self.model.eval()
+        batch, running = Batch(self.model, exact=self._exact), list[_Request]()
         while True:
             try:
                 with torch.inference_mode():
@@ -240,7 +263,7 @@ class Sampler:
             except Exception as error:  # whatever it is, nobody may wait for ever
                 for request in running:
                     _fail(request, error)
-                batch, running = Batch(self._model, exact=self._exact), []
+                batch, running = Batch(self.model, exact=self._exact), []
 
     def _round(self, batch: Batch, running: list[_Request]) -> bool:
         """Take in who waits and write one token of every answer; False if there is nothing."""
@@ -279,7 +302,13 @@ class Sampler:
             return False
         memory, request.reused = self._kept.take(request.episode, request.prompt)
         try:
-            request.row = read(self._model, (*request.prompt, *forced), memory)
+            ids = (*request.prompt, *forced)
+            if memory is None and (row := self._openings.get(ids)) is not None:
+                request.row, request.reused = row, len(request.prompt)
+            else:
+                request.row = read(self.model, ids, memory)
+                if memory is None:
+                    self._openings.keep(ids, request.row)
             request.row.ids += forced
             request.row.logprobs += [0.0] * len(forced)
         except Exception as error:  # one prompt must not cost others their answers
@@ -318,11 +347,12 @@ class Sampler:
             state, done = self._changes.popleft()
             try:
                 if state is not None:
-                    self._model.load_state_dict(state)
+                    self.model.load_state_dict(state)
             except Exception as error:  # it belongs to who asked for the change
                 done.set_exception(error)
                 continue
             self._kept.clear()
+            self._openings.clear()
             self.weights_version += 1
             done.set_result(None)
 
@@ -350,6 +380,37 @@ class _Memories:
         self.take(episode, ids)
         self._kept[episode] = ids, memory
         self._bytes += memory.nbytes
+        while self._bytes > self._most:
+            _, (_, oldest) = self._kept.popitem(last=False)
+            self._bytes -= oldest.nbytes
+
+    def clear(self) -> None:
+        self._kept.clear()
+        self._bytes = 0
+
+
+class _Openings:
+    """Prompts that were read from their beginning, those longest unused dropped first.
+
+    Whoever begins with the very same ids gets the very same numbers, so that nothing depends on
+    whether they are here.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most, self._bytes = most, 0
+        self._kept: OrderedDict[tuple[int, ...], tuple[torch.Tensor, torch.Tensor]] = OrderedDict()
+
+    def get(self, ids: tuple[int, ...]) -> Row | None:
+        if ids not in self._kept:
+            return None
+        self._kept.move_to_end(ids)
+        logits, memory = self._kept[ids]
+        return Row(logits, len(ids), memory)
+
+    def keep(self, ids: tuple[int, ...], row: Row) -> None:
+        assert row.memory is not None
+        self._kept[ids] = row.logits, row.memory
+        self._bytes += row.memory.nbytes
         while self._bytes > self._most:
             _, (_, oldest) = self._kept.popitem(last=False)
             self._bytes -= oldest.nbytes

@@ -29,7 +29,7 @@ import numpy as np
 
 from sotopia_gym import agents as agent_specs
 from sotopia_gym import judges
-from sotopia_gym.agents.base import Agent, derive_seed
+from sotopia_gym.agents.base import Agent
 from sotopia_gym.envs.dialogue import Action, check_rules
 from sotopia_gym.envs.session import Session
 from sotopia_gym.episodes.journal import Journal
@@ -127,6 +127,7 @@ class Rollout:
         roles: Which roles ``agent`` plays, each in an episode of its own.
         every_partner: Whether ``agent`` meets every partner instead of those drawn.
         repetitions: How often each is played.
+        grouped: Whether repetitions are a group; see :func:`~sotopia_gym.rollout.jobs.plan`.
         seed: Root seed: everything random derives from it.
         rules: The rules of the conversation.
         split: Play only this split of the suite.
@@ -161,6 +162,7 @@ class Rollout:
         roles: Roles = "both",
         every_partner: bool = False,
         repetitions: int = 1,
+        grouped: bool = False,
         seed: int = 0,
         rules: Rules | None = None,
         split: str | None = None,
@@ -196,6 +198,7 @@ class Rollout:
                 roles=roles,
                 every_partner=every_partner,
                 repetitions=repetitions,
+                grouped=grouped,
                 seed=seed,
                 rules=self.rules,
                 prompts={name: player.prompt() for name, player in self._players.items()},
@@ -449,7 +452,7 @@ class Rollout:
         started = time.monotonic()
         try:
             for role, player in players.items():
-                player.reset(seed=derive_seed(job.seed, role))
+                player.reset(seed=job.player_seed(role))
             while session.dialogue.ending is None:
                 acting = session.dialogue.acting
                 if len(acting) == 1:

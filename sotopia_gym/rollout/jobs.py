@@ -43,6 +43,7 @@ class Job:
         focal: The agent that the rollout is about; None if it is about all.
         repetition: How often the same was played before.
         seed: Seed of the episode.
+        grouped: Whether other repetitions have the same seed.
     """
 
     key: str
@@ -51,6 +52,12 @@ class Job:
     focal: str | None
     repetition: int
     seed: int
+    grouped: bool = False
+
+    def player_seed(self, role: str) -> int:
+        """Seed of who plays a role; of a group's members, only the agent's own differ."""
+        own = self.grouped and self.focal in (None, role)
+        return derive_seed(self.seed, f"{role}/{self.repetition}" if own else role)
 
 
 def plan(
@@ -61,6 +68,7 @@ def plan(
     roles: Roles = "both",
     every_partner: bool = False,
     repetitions: int = 1,
+    grouped: bool = False,
     seed: int = 0,
     rules: Rules | None = None,
     prompts: Mapping[str, str] | None = None,
@@ -80,6 +88,8 @@ def plan(
         every_partner: Whether each role is played against every partner, who then plays all other
             roles, instead of against those that are drawn.
         repetitions: How often each is played.
+        grouped: Whether repetitions are a group, as GRPO compares them: same partners, same seed of
+            the episode and of the partners; only the agent draws anew.
         seed: Root seed.
         rules: The rules; by default those of the environment.
         prompts: Name of a player to version and hash of its prompt.
@@ -93,16 +103,19 @@ def plan(
         raise ConfigError(f"repetitions must be at least 1, got {repetitions}.")
     rules = rules or Rules()
     fixed = (rules.turn_order, rules.max_turns, rules.max_silent_turns, seed)
+    known = (*fixed, "grouped") if grouped else fixed
     for task in tasks:
         content = _digest(task.model_dump(mode="json"))
         for repetition in range(repetitions):
-            casts = _casts(task, agent, partners, roles, every_partner, seed, repetition)
+            luck = 0 if grouped else repetition
+            casts = _casts(task, agent, partners, roles, every_partner, seed, luck)
             for focal, cast in casts:
                 prompt = {a: (prompts or {}).get(name, "") for a, name in cast.items()}
-                key = _digest([content, cast, prompt, focal, repetition, fixed])
+                key = _digest([content, cast, prompt, focal, repetition, known])
                 # Who plays is not part of the seed: agents that are compared meet the same luck.
-                what = f"{task.task_id}/{focal}/{repetition}"
-                yield Job(key, task, cast, focal, repetition, derive_seed(seed, what) % 2**53)
+                what = f"{task.task_id}/{focal}/{luck}"
+                luck_seed = derive_seed(seed, what) % 2**53
+                yield Job(key, task, cast, focal, repetition, luck_seed, grouped)
 
 
 def _casts(

@@ -73,7 +73,7 @@ def test_so_are_those_after_a_change_of_weights(load):
     for concurrency in (1, 16):
         sampler = load()
         before = played(sampler, TASKS[:3], concurrency=concurrency)
-        state = {name: value * 0.5 for name, value in sampler._model.state_dict().items()}
+        state = {name: value * 0.5 for name, value in sampler.model.state_dict().items()}
         sampler.update(state)
         after = played(sampler, TASKS[:3], concurrency=concurrency)
         assert before != after
@@ -137,7 +137,7 @@ def test_in_bfloat16_it_holds_or_is_refused(folder):
     except ConfigError as error:
         assert "bfloat16" in str(error)  # noqa: PT017  # either is right
         return
-    check_exact(sampler._model)
+    check_exact(sampler.model)
     sampler.close()
 
 
@@ -159,9 +159,9 @@ def test_a_model_with_a_sliding_window_is_refused(tmp_path):
 
 def test_the_model_attends_as_before_where_it_is_used_otherwise(load):
     sampler = load()
-    before = sampler._model.config._attn_implementation
+    before = sampler.model.config._attn_implementation
     answers(sampler, 2)
-    assert sampler._model.config._attn_implementation == before != decoding._EXACT
+    assert sampler.model.config._attn_implementation == before != decoding._EXACT
 
 
 def test_grouped_heads_attend_as_in_the_model():

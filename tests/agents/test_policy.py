@@ -250,7 +250,7 @@ def test_new_weights_count_and_forget_what_the_old_ones_read(make, folder):
     sampler = Sampler.load(str(folder), sampling=Sampling(max_tokens=8))
     (prompt,) = prompts(sampler, 1)
     before = sampler.submit(prompt, seed="a", episode="e").result()
-    state = {name: value * 0.5 for name, value in sampler._model.state_dict().items()}
+    state = {name: value * 0.5 for name, value in sampler.model.state_dict().items()}
     assert sampler.update(state) == 1
     after = sampler.submit(prompt, seed="a", episode="e").result()
     assert (before.version, after.version, after.reused) == (0, 1, 0)

@@ -170,3 +170,29 @@ def test_the_command_line_writes_what_it_gathered(tmp_path, monkeypatch, capsys,
     assert written["command"] == f"python -m baselines.report {tmp_path / 'run'} --out {out}"
     assert written["over_seeds"]["bc"]["seeds"] == 1
     assert "bc+sr" in capsys.readouterr().out
+
+
+def test_seeds_of_another_day_stay_in_the_result(folders, tmp_path, monkeypatch):
+    def gather(seed, settings, *options):
+        """What a machine that has only this seed writes."""
+        out = tmp_path / f"machine-{seed}"
+        of_seed("recipe", seed, out / f"seed-{seed}/report", folders)
+        manifest = {"settings": {**settings, "seed": seed}, "seconds": 60.0, "date": f"{seed}"}
+        path = out / f"seed-{seed}/bc/train/manifest.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(manifest))
+        argv = ["report", str(out), "--out", str(tmp_path / "result.json"), *options]
+        monkeypatch.setattr(sys, "argv", argv)
+        main()
+        return json.loads((tmp_path / "result.json").read_text())
+
+    gather(0, {"epochs": 1})
+    both = gather(1, {"epochs": 1}, "--keep")
+    assert [seed["seed"] for seed in both["seeds"]] == [0, 1]
+    assert both["over_seeds"]["bc"]["seeds"] == 2
+    assert set(both["steps"]) == {"seed-0/bc/train", "seed-1/bc/train"}
+    assert both["minutes_of_steps_by_seed"] == {"0": 1.0, "1": 1.0}
+    with pytest.raises(SystemExit):  # another recipe's seeds are not mixed in
+        gather(2, {"epochs": 2}, "--keep")
+    alone = gather(3, {"epochs": 2})
+    assert [seed["seed"] for seed in alone["seeds"]] == [3]

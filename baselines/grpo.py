@@ -1,0 +1,160 @@
+"""Group relative policy optimisation (Shao et al. 2024, arXiv 2402.03300) with TRL's trainer.
+
+    python -m baselines.grpo --model runs/sotopia_pi_cpu/seed-0/bc/train/model
+
+Conversations come from :class:`~sotopia_gym.integrations.grpo.GroupRollouts`; everything after that
+is TRL's.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import shutil
+import sys
+from typing import Any
+
+from datasets import Dataset
+from pydantic import BaseModel, ConfigDict, Field
+from transformers import TrainerCallback
+from trl import GRPOConfig, GRPOTrainer
+
+from baselines import rl
+from sotopia_gym.agents.base import derive_seed
+from sotopia_gym.errors import TrainingError
+from sotopia_gym.integrations.grpo import GroupRollouts
+
+
+class Settings(BaseModel):
+    """How a policy is trained; names are those of :class:`trl.GRPOConfig`.
+
+    Attributes:
+        learning_rate: Of AdamW, constant.
+        beta: Weight of the divergence from the start; 0 does without, and is cheaper.
+        epsilon: How far the ratio of probabilities may go from 1 before an id stops counting.
+        num_iterations: How often a batch is read.
+        micro_batch: Rows that are read at a time.
+        max_grad_norm: Norm that gradients are clipped to.
+        loss_type: How ids are averaged.
+        scale_rewards: What advantages are divided by.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    learning_rate: float = Field(default=1e-5, gt=0)
+    beta: float = Field(default=0.02, ge=0)
+    epsilon: float = Field(default=0.2, gt=0)
+    num_iterations: int = Field(default=1, ge=1)
+    micro_batch: int = Field(default=2, ge=1)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    loss_type: str = "dapo"
+    scale_rewards: str = "group"
+
+
+def run(job: rl.Run) -> list[dict[str, float]]:
+    """Train a policy as a recipe says; see :class:`baselines.rl.Run`."""
+    settings: Settings = job.settings
+    # TRL warns at every start that rollout_func may change; constraints.txt pins the version.
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+    sampler = job.source.policy.sampler
+    rollouts = GroupRollouts(job.source, _shuffle(job.seed) if job.control else None)
+    checkpoints = job.folder / "checkpoints"
+    trainer = GRPOTrainer(
+        model=sampler.model,
+        reward_funcs=rollouts.scores,
+        args=GRPOConfig(
+            output_dir=str(checkpoints),
+            num_generations=job.source.group,
+            per_device_train_batch_size=settings.micro_batch,
+            gradient_accumulation_steps=rollouts.rows // settings.micro_batch,
+            generation_batch_size=rollouts.rows,
+            shuffle_dataset=False,
+            temperature=sampler.sampling.temperature,
+            max_completion_length=sampler.context,
+            learning_rate=settings.learning_rate,
+            lr_scheduler_type="constant",
+            beta=settings.beta,
+            epsilon=settings.epsilon,
+            num_iterations=settings.num_iterations,
+            max_grad_norm=settings.max_grad_norm,
+            loss_type=settings.loss_type,
+            scale_rewards=settings.scale_rewards,
+            max_steps=job.recipe.iterations * settings.num_iterations,
+            activation_checkpointing=False,
+            logging_steps=1,
+            logging_nan_inf_filter=False,
+            save_steps=job.recipe.save_every,
+            save_total_limit=1,
+            report_to="none",
+            disable_tqdm=True,
+            seed=job.seed,
+            use_cpu=sampler.model.device.type == "cpu",
+            bf16=False,
+        ),
+        train_dataset=Dataset.from_dict({"prompt": rollouts.prompts(job.recipe.iterations)}),
+        processing_class=sampler.tokenizer,
+        rollout_func=rollouts,
+        callbacks=[_Guard(job.recipe.max_kl)],
+    )
+    trainer.train(resume_from_checkpoint=any(checkpoints.glob("checkpoint-*")))
+    sampler.save(job.folder / "model")
+    shutil.rmtree(checkpoints)
+    return [_told(entry) for entry in trainer.state.log_history if "reward" in entry]
+
+
+class _Guard(TrainerCallback):
+    """Stops a run that has gone wrong; the last checkpoint stays."""
+
+    def __init__(self, max_kl: float | None) -> None:
+        self._max_kl = max_kl
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        found = {k: v for k, v in (logs or {}).items() if isinstance(v, int | float)}
+        print(json.dumps(found), flush=True)
+        wrong = [name for name in ("loss", "reward", "kl", "grad_norm") if _is_nan(found, name)]
+        if self._max_kl is not None and found.get("kl", 0.0) > self._max_kl:
+            wrong.append(f"kl above {self._max_kl}")
+        if wrong:
+            raise TrainingError(
+                f"step {state.global_step} went wrong ({', '.join(wrong)}) and was not kept; the "
+                f"last good checkpoint is in {args.output_dir}."
+            )
+
+
+def _is_nan(found: dict[str, Any], name: str) -> bool:
+    return name in found and not math.isfinite(found[name])
+
+
+def _told(entry: dict[str, Any]) -> dict[str, float]:
+    """A line of history, under the names that our own learner's has."""
+    known = {
+        "iteration": entry["step"] - 1,
+        "reward": entry["reward"],
+        "reward_sd": entry.get("reward_std"),
+        "kl": entry.get("kl"),
+        "entropy": entry.get("entropy"),
+        "clipped": entry.get("clip_ratio/region_mean"),
+        "grad_norm": entry.get("grad_norm"),
+        "sampled": entry.get("completions/mean_length"),
+        "learn_seconds": entry.get("step_time"),
+    }
+    return {name: float(value) for name, value in known.items() if value is not None}
+
+
+def _shuffle(seed: int) -> Any:
+    def change(iteration: int, scores: list[float | None]) -> list[float | None]:
+        places = [place for place, score in enumerate(scores) if score is not None]
+        drawn = [scores[place] for place in places]
+        random.Random(derive_seed(seed, f"shuffle-{iteration}")).shuffle(drawn)
+        found: list[float | None] = [None] * len(scores)
+        for place, score in zip(places, drawn, strict=True):
+            found[place] = score
+        return found
+
+    return change
+
+
+if __name__ == "__main__":
+    sys.exit(rl.main("grpo", run, Settings, config="rl_price_cpu"))

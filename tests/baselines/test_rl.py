@@ -1,0 +1,151 @@
+"""Recipes of reinforcement learning: every step, the control, and going on after a kill."""
+
+import json
+
+import pytest
+
+from sotopia_gym.errors import TrainingError
+from tests.integrations.test_grpo import by_ids
+from tests.tiny_model import save_tiny_model
+from tests.training.test_trajectories import made
+
+torch = pytest.importorskip("torch", reason="the extra 'train' is not installed")
+pytest.importorskip("trl", reason="the extra 'train' is not installed")
+rl = pytest.importorskip("baselines.rl")
+ppo = pytest.importorskip("baselines.ppo")
+grpo = pytest.importorskip("baselines.grpo")
+
+METHODS = {"ppo": ppo, "grpo": grpo}
+SIZE = {
+    "max_turns": 4,
+    "train.count": 2,
+    "heldout.count": 1,
+    "batch": 1,
+    "group": 2,
+    "iterations": 3,
+    "save_every": 1,
+    "threads": 1,
+    "model.max_tokens": 64,
+    "evaluation.partners": ["scripted/expert"],
+}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield str(save_tiny_model(tmp_path_factory.mktemp("tiny")))
+    torch.set_num_threads(before)
+
+
+def steps_of(method, model, out, **changes):
+    module = METHODS[method]
+    settings = [f"{key}={json.dumps(value)}" for key, value in (SIZE | changes).items()]
+    recipe = rl.load("rl_price_cpu", settings, kind=rl.Recipe)
+    return rl.pipeline(method, module.run, module.Settings, recipe, model, 0, out, control=True)
+
+
+def run(steps, *names):
+    for name in names or steps.steps:
+        steps.run(steps.steps[name])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_recipe_trains_measures_and_compares(method, model, tmp_path):
+    steps = steps_of(method, model, tmp_path)
+    run(steps)
+    found = json.loads((tmp_path / "seed-0/report/report.json").read_text())
+    arms = {"start", method, f"{method}-shuffled"}
+    assert arms < set(found["arms"])
+    assert {found["arms"][arm]["episodes"] for arm in arms} == {2}
+    assert f"{method} - start" in found["differences"]
+    told = json.loads((tmp_path / f"seed-0/{method}/train/metrics.json").read_text())
+    assert [line["iteration"] for line in told["history"]] == [0, 1, 2]
+    assert all("reward" in line and "grad_norm" in line for line in told["history"])
+    assert not (tmp_path / f"seed-0/{method}/train/checkpoints").exists()
+    assert (tmp_path / f"seed-0/{method}/train/model/model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_that_was_killed_goes_on_with_the_same_curve(method, model, tmp_path, monkeypatch):
+    """Killed after its second batch."""
+
+    class Killed(BaseException):
+        pass
+
+    needed = ("common/start/model", "seed-0/tasks")
+    whole = steps_of(method, model, tmp_path / "whole")
+    run(whole, *needed, f"seed-0/{method}/train")
+    cut = steps_of(method, model, tmp_path / "cut")
+    run(cut, *needed)
+    played = rl.RolloutSource.play
+
+    def dies(self, iteration):
+        if iteration == 2:
+            raise Killed
+        return played(self, iteration)
+
+    monkeypatch.setattr(rl.RolloutSource, "play", dies)
+    with pytest.raises(Killed):
+        run(cut, f"seed-0/{method}/train")
+    monkeypatch.undo()
+    run(cut, f"seed-0/{method}/train")
+    curves = []
+    for out in ("whole", "cut"):
+        path = tmp_path / out / f"seed-0/{method}/train/metrics.json"
+        curves.append(json.loads(path.read_text())["history"])
+    for one, other in zip(*curves, strict=True):
+        assert {k: v for k, v in one.items() if "seconds" not in k} == {
+            k: v for k, v in other.items() if "seconds" not in k
+        }
+    weights = [
+        (tmp_path / out / f"seed-0/{method}/train/model/model.safetensors").read_bytes()
+        for out in ("whole", "cut")
+    ]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_exploding_divergence_stops_the_run_and_keeps_the_last_checkpoint(
+    method, model, tmp_path, monkeypatch
+):
+    # A random model never makes a deal: members of a group would all have the same goal score.
+    monkeypatch.setattr(rl, "Terminal", lambda _: by_ids)
+    changes = {
+        f"training.{method}.learning_rate": 0.5,
+        "max_kl": 0.01,
+        "iterations": 6,
+        # Our learner tells of a batch what it was before the update that follows.
+        **({"training.ppo.epochs": 2} if method == "ppo" else {}),
+    }
+    steps = steps_of(method, model, tmp_path, **changes)
+    run(steps, "common/start/model", "seed-0/tasks")
+    with pytest.raises(TrainingError, match=r"kl above 0\.01"):
+        run(steps, f"seed-0/{method}/train")
+    assert not (tmp_path / f"seed-0/{method}/train/model").exists()
+
+
+def test_shuffled_rewards_are_the_same_ones_elsewhere():
+    from sotopia_gym.training.hooks import Experience
+    from tests.training.test_rows import turn
+
+    chosen = tuple(
+        made([turn(1, 0, (1,), (2,)), turn(3, 2, (3,), (4,))], (0.5, float(number)))
+        for number in range(8)
+    )
+    experience = Experience(3, 0, 1.0, chosen, 0, 0, 0.0)
+    found = rl.shuffled(experience, seed=0)
+    assert sorted(each.total for each in found.trajectories) == [n + 0.5 for n in range(8)]
+    assert [each.total for each in found.trajectories] != [n + 0.5 for n in range(8)]
+    assert all(each.rewards[0] == 0 for each in found.trajectories)
+    assert [each.turns for each in found.trajectories] == [each.turns for each in chosen]
+    assert rl.shuffled(experience, seed=0) == found
+    assert rl.shuffled(experience, seed=1) != found
+
+
+def test_the_command_names_what_is_wrong(model, tmp_path, capsys):
+    given = ["--model", model, "--out", str(tmp_path)]
+    assert rl.main(
+        "ppo", ppo.run, ppo.Settings, [*given, "--set", "batch=0"], config="rl_price_cpu"
+    )
+    assert "batch" in capsys.readouterr().err
