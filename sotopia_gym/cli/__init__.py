@@ -6,7 +6,17 @@ import sys
 
 import typer
 
-from sotopia_gym.cli import benchmark, episodes, judge, models, play, report, rollout, tasks
+from sotopia_gym.cli import (
+    annotate,
+    benchmark,
+    episodes,
+    judge,
+    models,
+    play,
+    report,
+    rollout,
+    tasks,
+)
 from sotopia_gym.errors import SotopiaGymError
 
 app = typer.Typer(
@@ -19,6 +29,7 @@ app = typer.Typer(
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(models.app, name="models")
 app.add_typer(episodes.app, name="episodes")
+app.add_typer(annotate.app, name="annotate")
 app.command()(play.demo)
 app.command()(play.play)
 app.command()(rollout.rollout)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import secrets
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -10,10 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sotopia_gym.cli.annotate import HostOption, PortOption, UrlOption
+
 if TYPE_CHECKING:
     from rich.console import Console
 
     from sotopia_gym.episodes.schema import Episode
+    from sotopia_gym.web.address import Address
+    from sotopia_gym.web.live import Setting
 
 _PARTNERS = ("scripted/fair", "scripted/generous", "scripted/firm", "scripted/expert")
 
@@ -62,11 +67,20 @@ def play(
     task: Annotated[str | None, typer.Option(help="The task; by default a random one.")] = None,
     judge: Annotated[str, typer.Option(help="Who scores.")] = "auto",
     max_turns: Annotated[int, typer.Option(min=2, help="Turns an episode lasts at most.")] = 20,
-    episodes: Annotated[int, typer.Option(min=1, help="How many episodes.")] = 1,
+    episodes: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many episodes; by default one, with --web no limit."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
     out: Out = None,
+    web: Annotated[
+        bool, typer.Option("--web", help="Play in the browser, any number of people at a time.")
+    ] = False,
+    host: HostOption = "127.0.0.1",
+    port: PortOption = 8001,
+    url: UrlOption = None,
 ) -> None:
-    """Take a role yourself."""
+    """Take a role yourself, in the terminal or with --web in the browser."""
     from rich.console import Console
 
     from sotopia_gym.agents import from_spec
@@ -74,16 +88,37 @@ def play(
     from sotopia_gym.envs.parallel import SocialEnv
     from sotopia_gym.errors import UnknownIdError, did_you_mean
     from sotopia_gym.rollout.play import play as play_episode
+    from sotopia_gym.web.address import Address
+    from sotopia_gym.web.live import Setting
 
     console = Console(highlight=False, markup=False)
     env = SocialEnv(suite, judge=judge, max_turns=max_turns)
     if role not in env.possible_agents:
         raise UnknownIdError(f"no role {role!r}. {did_you_mean(role, env.possible_agents)}")
     other = from_spec(partner)
+    if web:
+        if partner == "human":
+            raise typer.BadParameter("with --web the others are played by an agent.")
+        _serve(
+            Setting(
+                suite=env.suite,
+                role=role,
+                partner=other,
+                judge=env.judge,
+                task=task,
+                max_turns=max_turns,
+                seed=secrets.randbits(53) if seed is None else seed,
+                limit=episodes,
+            ),
+            out or Path("runs") / "play-web.jsonl",
+            Address(host, port, url),
+        )
+        return
+    count = episodes or 1
     options = None if task is None else {"task": task}
 
     def one(index: int) -> Episode:
-        console.rule(f"Episode {index + 1} of {episodes}")
+        console.rule(f"Episode {index + 1} of {count}")
         me = HumanAgent(tell=console.print)
         cast = {r: me if r == role else other for r in env.possible_agents}
         episode_seed = None if seed is None else seed + index
@@ -91,7 +126,30 @@ def play(
         console.print(_verdict(episode, role))
         return episode
 
-    _run(console, episodes, one, out, "play")
+    _run(console, count, one, out, "play")
+
+
+def _serve(setting: Setting, out: Path, address: Address) -> None:
+    """Let people play in the browser until Ctrl-C."""
+    from sotopia_gym.episodes.journal import Journal
+    from sotopia_gym.errors import missing_extra
+    from sotopia_gym.web.games import GameStore
+    from sotopia_gym.web.live import Lobby
+
+    try:
+        from sotopia_gym.web.http import Visitors
+        from sotopia_gym.web.play import play_app
+        from sotopia_gym.web.server import serve
+    except ModuleNotFoundError as error:
+        raise missing_extra(error.name or "starlette", "web", "play --web") from error
+
+    store = GameStore(out.with_suffix(".games.db"))
+    visitors = Visitors(store.database, restricted=not address.local)
+    app = play_app(Lobby(setting, store, Journal(out)), visitors, hosts=address.hosts)
+    typer.echo(
+        f"Episodes go to {out} when they are over, those in progress to {store.database.path}"
+    )
+    serve(app, address, visitors.access, lambda link: typer.echo(f"Open {link}"))
 
 
 def _run(
