@@ -16,7 +16,7 @@ from sotopia_gym import Action, Rollout, Rules, judges, load_suite
 from sotopia_gym.agents.base import Agent
 from sotopia_gym.benchmark import Result, benchmark, compare
 from sotopia_gym.benchmark.comparison import holm, sign_flip_p
-from sotopia_gym.benchmark.published import _another, _rows
+from sotopia_gym.benchmark.published import _another, published_agreement, published_rows
 from sotopia_gym.cli import app
 from sotopia_gym.episodes.dimensions import DIMENSIONS
 from sotopia_gym.episodes.journal import Journal
@@ -496,11 +496,26 @@ def test_holm_by_hand():
 
 
 def test_published_overall_scores_are_the_means_of_the_seven():
-    whole = [row for row in _rows() if len(row.scores) == 8]
+    whole = [row for row in published_rows() if len(row.scores) == 8]
     assert len(whole) == 25
     for row in whole:
         mean = np.mean([row.scores[d] for d in DIMENSIONS])
         assert row.scores["overall"] == pytest.approx(mean, abs=0.011), row
+
+
+def test_published_agreement_is_of_known_dimensions_and_models():
+    models = {row.model for row in published_rows()}
+    found = published_agreement()
+    assert len(found) == 8
+    for each in found:
+        assert each.model == "all" or each.model in models
+        assert set(each.values) <= set(DIMENSIONS)
+        assert all(-1 <= value <= 1 for value in each.values.values())
+        assert (each.judge is None) == (each.between == "people")
+    kappas = next(each for each in found if each.measure == "randolph_kappa")
+    shares = next(each for each in found if each.measure == "pairwise_agreement")
+    # Two bins: kappa is twice the agreement, less one.
+    assert kappas.values["goal"] == pytest.approx(2 * shares.values["goal"] - 1)
 
 
 def test_elsewhere_published_numbers_are_not_comparable():

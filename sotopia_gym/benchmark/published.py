@@ -7,7 +7,9 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from importlib.resources import files
-from typing import Any, Final
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict
 
 from sotopia_gym.benchmark.result import Config, Counts, Published, PublishedRow
 from sotopia_gym.tasks.suites import OFFICIAL_SUITES
@@ -15,10 +17,36 @@ from sotopia_gym.tasks.suites import OFFICIAL_SUITES
 SELF_PLAY: Final = "itself"
 """The partner of an agent that plays all roles."""
 
-_PEOPLE: Final = "people"
+PEOPLE: Final = "people"
+"""The judge of scores that people gave, and the partner of agents that met people."""
 
 _DATE: Final = re.compile(r"-\d{4}(-\d\d-\d\d)?$")
 """How the name of a model's snapshot ends: "-0613", "-2024-08-06"."""
+
+
+class PublishedAgreement(BaseModel):
+    """How far a judge and people, or people among themselves, agreed.
+
+    Attributes:
+        source: The paper.
+        suite: The suite whose episodes were scored; None if they are of several.
+        between: Whose scores are compared.
+        judge: The judge; None where people are compared among themselves.
+        model: Whose episodes they are; ``"all"`` for those of all models together.
+        measure: Pearson's correlation, the share of pairs of raters whose scores are in the same
+            bin, or Randolph's free-marginal kappa of these bins.
+        values: Dimension to value.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str
+    suite: str | None
+    between: Literal["judge and people", "people"]
+    judge: str | None
+    model: str
+    measure: Literal["pearson", "pairwise_agreement", "randolph_kappa"]
+    values: dict[str, float]
 
 
 def published(config: Config, counts: Counts) -> Published:
@@ -30,7 +58,7 @@ def published(config: Config, counts: Counts) -> Published:
         )
     rows = [
         row.model_copy(update={"differences": tuple(_differences(row, config, counts))})
-        for row in _rows()
+        for row in published_rows()
         if row.suite == config.suite
     ]
     return Published(
@@ -41,10 +69,9 @@ def published(config: Config, counts: Counts) -> Published:
 
 
 @lru_cache
-def _rows() -> tuple[PublishedRow, ...]:
-    raw: dict[str, Any] = json.loads(
-        (files("sotopia_gym") / "published.json").read_text(encoding="utf-8")
-    )
+def published_rows() -> tuple[PublishedRow, ...]:
+    """All mean scores that papers report, each with its protocol."""
+    raw = _raw()
     return tuple(
         PublishedRow(
             model=model,
@@ -57,9 +84,31 @@ def _rows() -> tuple[PublishedRow, ...]:
     )
 
 
+@lru_cache
+def published_agreement() -> tuple[PublishedAgreement, ...]:
+    """What papers report of how far judges and people agree."""
+    raw = _raw()
+    return tuple(
+        PublishedAgreement(
+            model=model,
+            source=raw["sources"][table["source"]],
+            **{key: table[key] for key in table if key not in ("source", "rows")},
+            values=values,
+        )
+        for table in raw["agreement"]
+        for model, values in table["rows"].items()
+    )
+
+
+def _raw() -> dict[str, Any]:
+    text = (files("sotopia_gym") / "published.json").read_text(encoding="utf-8")
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
 def _differences(row: PublishedRow, config: Config, counts: Counts) -> Iterator[str]:
     """What this run did otherwise, in words."""
-    if row.judge == _PEOPLE:
+    if row.judge == PEOPLE:
         yield f"judge: people rated theirs, ours is {config.judge}"
     else:
         yield from _another("judge", row.judge, config.judge, config.judge_models)
