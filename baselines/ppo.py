@@ -41,9 +41,12 @@ class Settings(BaseModel):
         advantages: ``"gae"``: generalised advantage estimation with a value head. ``"rloo"``: the
             episode's reward less the mean of the others of its group.
         decisions: What a value is of, and what ``gamma`` and ``lam`` count: each ``"token"``, or
-            each ``"turn"``, whose ids then share an advantage.
+            each ``"turn"``, whose ids then share an advantage. Before a turn the model's state
+            may not tell yet what it will say; before its words it does.
         learning_rate: Of the policy.
         value_learning_rate: Of the value head.
+        value_epochs: How often the value head reads a batch: it is one layer on states that the
+            policy has made already, so that this costs next to nothing.
         epochs: How often a batch is read.
         minibatch: Rows of an update.
         micro_batch: Most rows that are read at a time; gradients are summed up to a minibatch.
@@ -66,9 +69,10 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     advantages: Literal["gae", "rloo"] = "gae"
-    decisions: Literal["token", "turn"] = "turn"
+    decisions: Literal["token", "turn"] = "token"
     learning_rate: float = Field(default=1e-5, gt=0)
     value_learning_rate: float = Field(default=1e-3, gt=0)
+    value_epochs: int = Field(default=20, ge=1)
     epochs: int = Field(default=1, ge=1)
     minibatch: int = Field(default=16, ge=1)
     micro_batch: int = Field(default=1, ge=1)
@@ -186,25 +190,32 @@ class PPO:
         self._kl = settings.kl
         self._scale = RunningNormaliser()
         weights = [it for it in model.parameters() if it.requires_grad]
-        groups: list[dict[str, Any]] = [{"params": weights, "lr": settings.learning_rate}]
         self._value: torch.nn.Linear | None = None
         if settings.advantages == "gae":
             # It starts at 0: at first the advantages are the rewards.
             self._value = torch.nn.Linear(model.config.hidden_size, 1, device=model.device)
             torch.nn.init.zeros_(self._value.weight)
             torch.nn.init.zeros_(self._value.bias)
-            groups.append({"params": self._value.parameters(), "lr": settings.value_learning_rate})
-        self._optimiser = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
+            self._value_optimiser = torch.optim.AdamW(
+                self._value.parameters(), lr=settings.value_learning_rate, weight_decay=0.0
+            )
+        self._optimiser = torch.optim.AdamW(
+            weights, lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
 
     def learn(self, experience: Experience) -> dict[str, float]:
         """Update the policy on one batch; see :class:`~sotopia_gym.training.hooks.Learner`."""
         chosen, settings = experience.trajectories, self.settings
         tokens = collate(chosen, pad=self._pad).to(self.model.device)
         self.model.eval()  # dropout would make the ratio another thing than a change of weights
-        reference, values = self._before(tokens, experience.temperature)
         decisions = _decisions(tokens, settings.decisions)
+        reference, states = self._before(tokens, decisions, experience.temperature)
+        values = torch.zeros_like(tokens.logprobs)
+        if self._value is not None:
+            with torch.no_grad():
+                values[decisions] = self._value(states)[..., 0]
         advantages, returns = self._advantages(chosen, tokens, values, decisions)
-        batch = _Batch(tokens, reference, advantages, returns, decisions, experience.temperature)
+        batch = _Batch(tokens, reference, advantages, experience.temperature)
         sums: dict[str, float] = {}
         updates, norms, mismatch = 0, 0.0, 0.0
         for epoch in range(settings.epochs):
@@ -228,6 +239,7 @@ class PPO:
         }
         if self._value is not None:
             found["explained_variance"] = explained_variance(values[decisions], returns[decisions])
+            found["value_loss"] = self._fit(states, returns[decisions])
         if settings.kl_target is not None and self._has_reference:
             self._kl = adapted(self._kl, found["kl"], settings.kl_target)
         return found
@@ -238,7 +250,8 @@ class PPO:
         torch.save(
             {
                 "weights": self.model.state_dict(),
-                "value": self._value.state_dict() if self._value is not None else None,
+                "value": self._value and self._value.state_dict(),
+                "value_optimiser": self._value and self._value_optimiser.state_dict(),
                 "optimiser": self._optimiser.state_dict(),
                 "kl": self._kl,
                 "scale": self._scale.state_dict(),
@@ -252,6 +265,7 @@ class PPO:
         self.model.load_state_dict(state["weights"])
         if self._value is not None:
             self._value.load_state_dict(state["value"])
+            self._value_optimiser.load_state_dict(state["value_optimiser"])
         self._optimiser.load_state_dict(state["optimiser"])
         self._kl = state["kl"]
         self._scale.load_state_dict(state["scale"])
@@ -259,11 +273,11 @@ class PPO:
     # --- inside
 
     def _before(
-        self, tokens: Tokens, temperature: float
+        self, tokens: Tokens, decisions: torch.Tensor, temperature: float
     ) -> tuple[torch.Tensor | None, torch.Tensor]:
-        """The reference's log-probabilities, and what the value head expects; no gradients."""
+        """The reference's log-probabilities, and the states of the decisions; no gradients."""
         reference = torch.zeros_like(tokens.logprobs) if self._has_reference else None
-        values = torch.zeros_like(tokens.logprobs)
+        states = []
         with torch.no_grad():
             for rows in _parts(range(len(tokens)), self.settings.micro_batch):
                 part = tokens.rows(rows)
@@ -271,9 +285,22 @@ class PPO:
                 if reference is not None:
                     reference[rows, :columns] = self._of_reference(part, temperature).logprobs
                 if self._value is not None:
-                    own = self._scored(self.model, part, temperature)
-                    values[rows, :columns] = self._valued(own) * part.mask
-        return reference, values
+                    hidden = self._scored(self.model, part, temperature, hidden=True).hidden
+                    assert hidden is not None
+                    states.append(hidden[decisions[rows, :columns]])
+        return reference, torch.cat(states) if states else tokens.logprobs.new_zeros(0)
+
+    def _fit(self, states: torch.Tensor, returns: torch.Tensor) -> float:
+        """Have the value head expect the returns; gives half its mean squared error before."""
+        assert self._value is not None
+        losses = []
+        for _ in range(self.settings.value_epochs):
+            loss = 0.5 * (self._value(states)[..., 0] - returns).square().mean()
+            self._value_optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self._value_optimiser.step()
+            losses.append(float(loss.detach()))
+        return losses[0]
 
     def _advantages(
         self,
@@ -316,24 +343,23 @@ class PPO:
     def _update(self, batch: _Batch, rows: Sequence[int]) -> tuple[dict[str, float], float]:
         """One step of the optimiser; returns sums over the ids, and the norm of the gradient."""
         ids = int(batch.tokens.mask[rows].sum())
-        decided = max(1, int(batch.decisions[rows].sum()))
         sums: dict[str, float] = {"ids": ids, "farthest": 0.0}
         self._optimiser.zero_grad(set_to_none=True)
         for chosen in _parts(rows, self.settings.micro_batch):
-            loss, told = self._loss(batch, chosen, ids, decided)
+            loss, told = self._loss(batch, chosen, ids)
             loss.backward()  # type: ignore[no-untyped-call]
             sums["farthest"] = max(sums["farthest"], told.pop("farthest"))
             for name, value in told.items():
                 sums[name] = sums.get(name, 0.0) + value
-        weights = [it for group in self._optimiser.param_groups for it in group["params"]]
+        (weights,) = (group["params"] for group in self._optimiser.param_groups)
         norm = torch.nn.utils.clip_grad_norm_(weights, self.settings.max_grad_norm)
         self._optimiser.step()
         return sums, float(norm)
 
     def _loss(
-        self, batch: _Batch, rows: Sequence[int], ids: int, decided: int
+        self, batch: _Batch, rows: Sequence[int], ids: int
     ) -> tuple[torch.Tensor, dict[str, float]]:
-        """The loss of some rows of a minibatch of so many ids and decisions, and sums to tell."""
+        """The loss of some rows of a minibatch of so many ids, and sums to tell."""
         settings, part = self.settings, batch.tokens.rows(rows)
         columns, mask = part.ids.shape[1], part.mask
         scores = self._scored(self.model, part, batch.temperature)
@@ -352,17 +378,11 @@ class PPO:
             kl = divergence(drawn, batch.reference[rows, :columns][mask])
             total = total + self._kl * kl.sum()
             told["kl"] = kl.sum()
-        loss = total / ids
-        if self._value is not None:
-            made = batch.decisions[rows, :columns]
-            errors = self._valued(scores)[made] - batch.returns[rows, :columns][made]
-            loss = loss + 0.5 * errors.square().sum() / decided
-            told["value_loss"] = 0.5 * errors.square().sum() * ids / decided
-        return loss, {name: float(value.detach()) for name, value in told.items()}
+        return total / ids, {name: float(value.detach()) for name, value in told.items()}
 
-    def _scored(self, model: Any, part: Tokens, temperature: float) -> Scores:
+    def _scored(self, model: Any, part: Tokens, temperature: float, hidden: bool = False) -> Scores:
         with self._precision():
-            return score(model, part, temperature=temperature, hidden=self._value is not None)
+            return score(model, part, temperature=temperature, hidden=hidden)
 
     def _of_reference(self, part: Tokens, temperature: float) -> Scores:
         if self._reference is not None:
@@ -373,13 +393,6 @@ class PPO:
     @property
     def _has_reference(self) -> bool:
         return self._reference is not None or hasattr(self.model, "disable_adapter")
-
-    def _valued(self, scores: Scores) -> torch.Tensor:
-        """Values; their error trains the head alone, and does not move the policy."""
-        assert self._value is not None
-        assert scores.hidden is not None
-        found: torch.Tensor = self._value(scores.hidden.detach())[..., 0]
-        return found
 
     def _precision(self) -> AbstractContextManager[Any]:
         if not self.settings.bfloat16:
@@ -394,8 +407,6 @@ class _Batch:
     tokens: Tokens
     reference: torch.Tensor | None
     advantages: torch.Tensor
-    returns: torch.Tensor
-    decisions: torch.Tensor
     temperature: float
 
 

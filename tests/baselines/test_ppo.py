@@ -215,7 +215,7 @@ def test_the_value_head_learns_and_does_not_move_the_policy(folder):
     model = model_of(folder)
     experience = experience_of(model)
     settings_ = ppo.Settings(
-        kl=0.0, learning_rate=1e-12, value_learning_rate=0.05, epochs=40, minibatch=6
+        kl=0.0, learning_rate=1e-12, value_learning_rate=0.05, value_epochs=100, minibatch=6
     )
     learner = ppo.PPO(model, None, settings_)
     first = learner.learn(experience)

@@ -153,14 +153,15 @@ def test_a_policy_learns_to_say_what_the_partner_likes(policy, tmp_path, advanta
     settings = ppo.Settings(
         advantages=advantages,
         learning_rate=1e-3,
-        kl=0.0,
+        kl=0.05,
         epochs=2,
         minibatch=32,
         micro_batch=32,
         value_learning_rate=1e-2,
     )
-    learner = ppo.PPO(policy.sampler.model, None, settings)
-    history = train(source, learner, tmp_path, iterations=40, save_every=20)
+    reference = policy.frozen("reference").sampler.model
+    learner = ppo.PPO(policy.sampler.model, reference, settings)
+    history = train(source, learner, tmp_path, iterations=150, save_every=75)
     after = success(policy, seed=1)
     print(f"{advantages}: {before:.0%} before, {after:.0%} after {len(history)} batches of 64")
     assert after > 0.95
