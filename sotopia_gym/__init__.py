@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from sotopia_gym.agents.base import Agent as Agent
     from sotopia_gym.envs.aec import SocialAECEnv as SocialAECEnv
     from sotopia_gym.envs.dialogue import Action as Action
+    from sotopia_gym.envs.numeric import NumericEnv as NumericEnv
+    from sotopia_gym.envs.numeric import NumericSoloEnv as NumericSoloEnv
     from sotopia_gym.envs.parallel import SocialEnv as SocialEnv
     from sotopia_gym.envs.solo import SoloEnv as SoloEnv
     from sotopia_gym.episodes.schema import Episode as Episode
@@ -43,6 +45,8 @@ _LAZY = {
     "Episode": "episodes.schema",
     "Judge": "judges.base",
     "Judgement": "episodes.schema",
+    "NumericEnv": "envs.numeric",
+    "NumericSoloEnv": "envs.numeric",
     "Outcome": "tasks.families.base",
     "Rollout": "rollout.engine",
     "Rules": "rollout.jobs",
@@ -66,6 +70,8 @@ __all__ = [
     "Episode",
     "Judge",
     "Judgement",
+    "NumericEnv",
+    "NumericSoloEnv",
     "Outcome",
     "Rollout",
     "Rules",
