@@ -14,7 +14,6 @@ from sotopia_gym.tasks.families.wording import listed
 from sotopia_gym.tasks.schema import Task
 
 # What is said in numbers repeats, and reading it is most of what a step costs.
-_read_price = lru_cache(maxsize=4096)(price.read_statement)
 _read_division = lru_cache(maxsize=4096)(division.read_statement)
 
 
@@ -47,7 +46,7 @@ class PriceCodec(Codec[float]):
         return min(max(1.0, float(round(self._target * (1 + self._sign * gain)))), self._most)
 
     def statements(self, said: Sequence[Said]) -> Iterable[Statement[float]]:
-        return (Statement(who, turn, _read_price(text)) for who, turn, text in said)
+        return (Statement(who, turn, price.read_statement(text)) for who, turn, text in said)
 
     def told(self, terms: float) -> tuple[str, str]:
         amount = price.money(terms)

@@ -24,7 +24,9 @@ UNAVOIDABLE = re.compile(
 ORDERS = ("round-robin", "simultaneous", "random")
 
 
-@pytest.fixture(params=sotopia_gym.list_envs())
+@pytest.fixture(
+    params=[id for id in sotopia_gym.list_envs() if sotopia_gym.spec(id).view == "text"]
+)
 def env_id(request):
     if request.param != "sotopia-v0":
         request.getfixturevalue("official_suites")

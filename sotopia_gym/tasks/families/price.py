@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -333,6 +334,7 @@ _MENTION: Final = re.compile(
 _SHORT = 4
 
 
+@lru_cache(maxsize=4096)
 def read_statement(text: str) -> Reading[float]:
     """What a statement means in a price negotiation.
 
