@@ -15,7 +15,7 @@ def of_collection(recipe, name):
 
 def test_scripts_that_are_scored_by_arithmetic_cost_nothing():
     found = of_collection(load("sotopia_pi_cpu"), "expert")
-    assert found == Estimate(episodes=3 * 14 * 2 * 2)
+    assert found == Estimate(episodes=3 * 28 * 2 * 2)
 
 
 def test_the_model_itself_takes_time_and_no_money():

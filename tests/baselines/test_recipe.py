@@ -9,7 +9,7 @@ from baselines.recipe import CONFIGS, load, stages_of
 from sotopia_gym.errors import ConfigError
 from sotopia_gym.tasks.suites import load_suite
 
-NAMES = sorted(path.stem for path in CONFIGS.glob("*.toml"))
+NAMES = sorted(path.stem for path in CONFIGS.glob("sotopia_pi*.toml"))
 FULL_SIZE = [name for name in NAMES if "7b" in name]
 
 
