@@ -13,7 +13,7 @@ help:  ## List the targets
 demo: $(INSTALLED) models  ## Watch the embedded model bargain with scripted partners
 	$(BIN)/sotopia-gym demo
 
-reproduce: $(INSTALLED) models  ## SOTOPIA-pi with the embedded model, one seed (SEED=0): hours, and it goes on
+reproduce: $(INSTALLED) models  ## SOTOPIA-pi with the embedded model, one seed (SEED=0): an hour or more, and it goes on
 	$(BIN)/python -m baselines.sotopia_pi --seed $(SEED)
 
 test: lint models  ## Lint, types, unit, conformance and one end-to-end test with the embedded model
