@@ -11,9 +11,9 @@ from __future__ import annotations
 import json
 import math
 import os
-import random
 import shutil
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from datasets import Dataset
@@ -22,7 +22,6 @@ from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from baselines import rl
-from sotopia_gym.agents.base import derive_seed
 from sotopia_gym.errors import TrainingError
 from sotopia_gym.integrations.grpo import GroupRollouts
 
@@ -143,15 +142,11 @@ def _told(entry: dict[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in known.items() if value is not None}
 
 
-def _shuffle(seed: int) -> Any:
+def _shuffle(seed: int) -> Callable[[int, list[float | None]], list[float | None]]:
     def change(iteration: int, scores: list[float | None]) -> list[float | None]:
-        places = [place for place, score in enumerate(scores) if score is not None]
-        drawn = [scores[place] for place in places]
-        random.Random(derive_seed(seed, f"shuffle-{iteration}")).shuffle(drawn)
-        found: list[float | None] = [None] * len(scores)
-        for place, score in zip(places, drawn, strict=True):
-            found[place] = score
-        return found
+        scored = [score for score in scores if score is not None]
+        others = iter(rl.shuffle(scored, seed, iteration))
+        return [None if score is None else next(others) for score in scores]
 
     return change
 

@@ -6,36 +6,18 @@ python -m baselines.page baselines/results/sotopia_pi_cpu.json --out report.html
 from __future__ import annotations
 
 import argparse
-import html
-import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from baselines.report import SCRIPTED
-from sotopia_gym.errors import missing_extra
+from eval.pages import BLUE, GREY, document, escaped, figure, plot, table
 from sotopia_gym.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-_BLUE, _GREY = "#2c6fbb", "#8a8f98"
-
-_STYLE: Final = """
-:root { color-scheme: light dark; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; }
-th, td { padding: .3rem .8rem; text-align: right; border-bottom: 1px solid #8886; }
-td { white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
-figure { margin: 1.5rem 0; background: #fff; padding: .5rem; border-radius: .4rem; }
-figure svg { width: 100%; height: auto; }
-figcaption { color: #333; font-size: .9rem; }
-code { font-size: .9em; }
-.note { color: #777; font-size: .9rem; }
-"""
 
 
 def page(found: Mapping[str, Any]) -> str:
@@ -49,19 +31,19 @@ def page(found: Mapping[str, Any]) -> str:
     """
     seeds: Sequence[Mapping[str, Any]] = found["seeds"]
     parts = [
-        f"<h1>{_text(found['recipe'])}</h1>",
+        f"<h1>{escaped(found['recipe'])}</h1>",
         "<p>Goal scores (0 to 10) on tasks and partners that no model learned with, in both roles. "
         "Intervals are 95 %, by a bootstrap over tasks.</p>",
-        _figure(_goals(seeds), "Mean goal of each model; grey: scripted agents on the same tasks."),
-        _figure(_families(seeds), "The same by family, of the first seed."),
+        figure(_goals(seeds), "Mean goal of each model; grey: scripted agents on the same tasks."),
+        figure(_families(seeds), "The same by family, of the first seed."),
     ]
     losses = _histories(found["training"], "loss")
     if losses:
-        parts.append(_figure(_curves(losses, {"loss": "loss"}), "Training loss, nats a token."))
+        parts.append(figure(_curves(losses, {"loss": "loss"}), "Training loss, nats a token."))
     rewards = _histories(found["training"], "reward")
     if rewards:
         caption = "Learning curves: each batch's mean goal, nats an id from the start, entropy."
-        parts.append(_figure(_curves(rewards, _HEALTH), caption))
+        parts.append(figure(_curves(rewards, _HEALTH), caption))
     for seed in seeds:
         parts += [
             f"<h2>Seed {seed['seed']}</h2>",
@@ -70,13 +52,8 @@ def page(found: Mapping[str, Any]) -> str:
             _differences(seed["differences"]),
         ]
     told = {key: found.get(key) for key in ("command", "date", "machine", "versions")}
-    parts.append(f'<p class="note">{_text(json.dumps(told))}</p>')
-    title = _text(str(found["recipe"]))
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{_STYLE}</style><body>{''.join(parts)}</body></html>\n"
-    )
+    parts.append(f'<p class="note">{escaped(json.dumps(told))}</p>')
+    return document(str(found["recipe"]), parts)
 
 
 # --- Tables
@@ -99,7 +76,7 @@ def _arms(arms: Mapping[str, Mapping[str, Any]]) -> str:
                 unscored,
             )
         )
-    return _table(heads, rows)
+    return table(heads, rows)
 
 
 def _differences(differences: Mapping[str, Mapping[str, Any]]) -> str:
@@ -114,15 +91,7 @@ def _differences(differences: Mapping[str, Mapping[str, Any]]) -> str:
         )
         for pair, found in differences.items()
     ]
-    return _table(heads, rows)
-
-
-def _table(heads: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    head = "".join(f'<th scope="col">{_text(each)}</th>' for each in heads)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{_text(str(cell))}</td>" for cell in row) + "</tr>" for row in rows
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return table(heads, rows)
 
 
 def _interval(found: Mapping[str, float] | None, *, percent: bool = False, digits: int = 2) -> str:
@@ -140,7 +109,7 @@ _ENDS: Final = ("mean", "low", "high")
 
 
 def _goals(seeds: Sequence[Mapping[str, Any]]) -> Figure:
-    figure, (axes,) = _plot(len(seeds[0]["arms"]) * 0.45 + 1)
+    drawn, (axes,) = _plot(len(seeds[0]["arms"]) * 0.45 + 1)
     names = list(seeds[0]["arms"])
     for number, seed in enumerate(seeds):
         shift = 0.16 * (number - (len(seeds) - 1) / 2)
@@ -148,20 +117,20 @@ def _goals(seeds: Sequence[Mapping[str, Any]]) -> Figure:
     _name_rows(axes, names)
     axes.set_xlabel("goal")
     axes.set_xlim(0, 10)
-    return figure
+    return drawn
 
 
 def _families(seeds: Sequence[Mapping[str, Any]]) -> Figure:
     arms = seeds[0]["arms"]
     families = sorted({name for found in arms.values() for name in found.get("by_family", {})})
-    figure, axes = _plot(3.6, columns=len(families))
+    drawn, axes = _plot(3.6, columns=len(families))
     for each, family in zip(axes, families, strict=True):
         of = {arm: found["by_family"][family] for arm, found in arms.items()}
         _dots(each, of, list(of), 0.0)
         _name_rows(each, list(of))
         each.set_title(family)
         each.set_xlim(0, 10)
-    return figure
+    return drawn
 
 
 def _dots(axes: Axes, arms: Mapping[str, Any], names: Sequence[str], shift: float) -> None:
@@ -169,7 +138,7 @@ def _dots(axes: Axes, arms: Mapping[str, Any], names: Sequence[str], shift: floa
         goal = arms[name].get("goal")
         if goal is None:
             continue
-        colour = _GREY if name in SCRIPTED else _BLUE
+        colour = GREY if name in SCRIPTED else BLUE
         ends = [[goal["mean"] - goal["low"]], [goal["high"] - goal["mean"]]]
         axes.errorbar(goal["mean"], row + shift, xerr=ends, fmt="o", color=colour, capsize=3)
 
@@ -194,7 +163,7 @@ def _histories(
 def _curves(
     histories: Mapping[str, Sequence[Mapping[str, float]]], measures: Mapping[str, str]
 ) -> Figure:
-    figure, axes = _plot(3.6, columns=len(measures))
+    drawn, axes = _plot(3.6, columns=len(measures))
     for each, (measure, label) in zip(axes, measures.items(), strict=True):
         for name, history in histories.items():
             values = [entry[measure] for entry in history if measure in entry]
@@ -203,34 +172,12 @@ def _curves(
         each.set_ylabel(label)
         each.grid(alpha=0.3)
     axes[0].legend()
-    return figure
+    return drawn
 
 
 def _plot(height: float, columns: int = 1) -> tuple[Figure, Any]:
-    try:
-        from matplotlib.figure import Figure as Plot
-    except ImportError as error:
-        raise missing_extra("matplotlib", "eval", "a page with plots") from error
-    figure = Plot(figsize=(9, height), layout="constrained")
-    return figure, figure.subplots(1, columns, squeeze=False)[0]
-
-
-def _figure(figure: Figure, caption: str) -> str:
-    from matplotlib import rc_context
-
-    text = io.StringIO()
-    # Without a date, and with ids that depend on the content only, equal results give equal pages.
-    with rc_context({"svg.hashsalt": "sotopia-gym"}):
-        figure.savefig(text, format="svg", metadata={"Date": None})
-    drawing = text.getvalue()
-    drawing = drawing[drawing.index("<svg") :]
-    label = html.escape(caption, quote=True)
-    drawing = drawing.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
-    return f"<figure>{drawing}<figcaption>{_text(caption)}</figcaption></figure>"
-
-
-def _text(text: str) -> str:
-    return html.escape(text)
+    drawn = plot(9, height)
+    return drawn, drawn.subplots(1, columns, squeeze=False)[0]
 
 
 def main() -> None:
@@ -239,7 +186,7 @@ def main() -> None:
     parser.add_argument("result", type=Path, help="a file that baselines.report wrote")
     parser.add_argument("--out", type=Path, required=True, help="file for the page")
     options = parser.parse_args()
-    found = json.loads(options.result.read_text(encoding="utf-8"))
+    found = json.loads(options.result.readescaped(encoding="utf-8"))
     write_whole(options.out, [page(found).encode()])
 
 

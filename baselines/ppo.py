@@ -245,8 +245,7 @@ class PPO:
         return found
 
     def save(self, folder: Path) -> None:
-        """Write model, value head and optimiser."""
-        self.model.save_pretrained(folder / "model")
+        """Write model, value head and optimisers."""
         torch.save(
             {
                 "weights": self.model.state_dict(),
@@ -297,10 +296,10 @@ class PPO:
         for _ in range(self.settings.value_epochs):
             loss = 0.5 * (self._value(states)[..., 0] - returns).square().mean()
             self._value_optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             self._value_optimiser.step()
-            losses.append(float(loss.detach()))
-        return losses[0]
+            losses.append(loss.detach())
+        return float(losses[0])
 
     def _advantages(
         self,
@@ -314,13 +313,31 @@ class PPO:
         if self.settings.normalise_rewards:
             self._scale.update([sum(each) for each in rewards], "the batch")
             rewards = [list(self._scale.scaled(each)) for each in rewards]
+        if self._value is None:
+            alone = leave_one_out([sum(each) for each in rewards], [it.group for it in chosen])
+            of_rows = torch.tensor(alone, device=values.device)[tokens.owner]
+            advantages = torch.where(tokens.mask, of_rows[:, None], 0.0)
+            returns = torch.zeros_like(values)
+        else:
+            advantages, returns = self._over_decisions(rewards, tokens, values, decisions)
+        if self.settings.normalise_advantages:
+            known = advantages[tokens.mask]
+            advantages = torch.where(
+                tokens.mask, (advantages - known.mean()) / (known.std(correction=0) + 1e-8), 0.0
+            )
+        return advantages, returns
+
+    def _over_decisions(
+        self,
+        rewards: Sequence[Sequence[float]],
+        tokens: Tokens,
+        values: torch.Tensor,
+        decisions: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Advantages by what was expected at each decision, and returns."""
         advantages, returns = torch.zeros_like(values), torch.zeros_like(values)
-        alone = leave_one_out([sum(each) for each in rewards], [it.group for it in chosen])
         for owner, brought in enumerate(rewards):
             of = torch.where(tokens.mask & (tokens.owner == owner)[:, None])
-            if self._value is None:
-                advantages[of] = alone[owner]
-                continue
             made = decisions[of]
             places = tuple(index[made] for index in of)
             found, expected = gae(
@@ -331,13 +348,7 @@ class PPO:
             )
             returns[places] = torch.tensor(expected, device=values.device)
             # An id has the advantage of the decision that it belongs to.
-            shared = torch.tensor(found, device=values.device)[made.cumsum(0) - 1]
-            advantages[of] = shared
-        if self.settings.normalise_advantages:
-            known = advantages[tokens.mask]
-            advantages = torch.where(
-                tokens.mask, (advantages - known.mean()) / (known.std(correction=0) + 1e-8), 0.0
-            )
+            advantages[of] = torch.tensor(found, device=values.device)[made.cumsum(0) - 1]
         return advantages, returns
 
     def _update(self, batch: _Batch, rows: Sequence[int]) -> tuple[dict[str, float], float]:
@@ -347,7 +358,7 @@ class PPO:
         self._optimiser.zero_grad(set_to_none=True)
         for chosen in _parts(rows, self.settings.micro_batch):
             loss, told = self._loss(batch, chosen, ids)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             sums["farthest"] = max(sums["farthest"], told.pop("farthest"))
             for name, value in told.items():
                 sums[name] = sums.get(name, 0.0) + value

@@ -262,7 +262,7 @@ def load(
     name: str | Path,
     changes: Sequence[str] = (),
     *,
-    kind: type[_Kind] = Recipe,  # type: ignore[assignment]
+    kind: type[_Kind] = Recipe,  # type: ignore[assignment]  # no default fits every kind
 ) -> _Kind:
     """Read a recipe.
 

@@ -98,10 +98,18 @@ Method = Callable[[Run], Sequence[Mapping[str, float]]]
 """Trains, writes ``model/`` into the run's folder, and returns the history."""
 
 
+def shuffle(scores: Sequence[float], seed: int, iteration: int) -> list[float]:
+    """The scores of a batch in another order."""
+    order = list(scores)
+    random.Random(derive_seed(seed, f"shuffle-{iteration}")).shuffle(order)
+    return order
+
+
 def shuffled(experience: Experience, seed: int) -> Experience:
     """The same episodes with each other's rewards, all of them at the end."""
-    totals = [each.total or 0.0 for each in experience.trajectories]
-    random.Random(derive_seed(seed, f"shuffle-{experience.iteration}")).shuffle(totals)
+    totals = shuffle(
+        [each.total or 0.0 for each in experience.trajectories], seed, experience.iteration
+    )
     chosen = zip(experience.trajectories, totals, strict=True)
     return replace(experience, trajectories=tuple(_with(each, total) for each, total in chosen))
 

@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-import html
-import io
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from sotopia_gym.errors import missing_extra
+from eval.pages import BLUE, GREY, document, escaped, figure, plot, table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_BLUE, _GREY, _RED = "#2c6fbb", "#8a8f98", "#b3402e"
+_RED: Final = "#b3402e"
 
 _COLUMNS: Final = 4
 """Plots side by side."""
 
+_WIDTH: Final = 10
+"""Of plots, in inches."""
+
 _STYLE: Final = """
-:root { color-scheme: light dark; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 80rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; }
+body { max-width: 80rem; }
 table { font-size: .85rem; }
-th, td { padding: .3rem .55rem; text-align: right; border-bottom: 1px solid #8886; }
-td { white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
-figure { margin: 1.5rem 0; background: #fff; padding: .5rem; border-radius: .4rem; }
-figure svg { width: 100%; height: auto; }
-figcaption { color: #333; font-size: .9rem; }
-code { font-size: .9em; }
-.note { color: #777; font-size: .9rem; }
+th, td { padding: .3rem .55rem; }
 """
 
 
@@ -51,16 +43,11 @@ def page(found: Mapping[str, Any]) -> str:
     if found.get("episodes"):
         parts += _episodes(found["episodes"])
     parts.append("<h2>How it was computed</h2>")
-    method = (f"<li>{_text(what)}: {_text(how)}</li>" for what, how in found["method"].items())
+    method = (f"<li>{escaped(what)}: {escaped(how)}</li>" for what, how in found["method"].items())
     parts.append(f"<ul>{''.join(method)}</ul>")
     told = {key: found[key] for key in ("command", "date", "machine", "versions", "seed")}
-    parts.append(f'<p class="note">{_text(json.dumps(told))}</p>')
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Judge agreement</title><style>{_STYLE}</style>"
-        f"<body>{''.join(parts)}</body></html>\n"
-    )
+    parts.append(f'<p class="note">{escaped(json.dumps(told))}</p>')
+    return document("Judge agreement", parts, _STYLE)
 
 
 # --- SOTOPIA's human evaluation
@@ -77,7 +64,7 @@ def _ratings(found: Mapping[str, Any]) -> list[str]:
     ]
     for part, judges in found["judges"].items():
         for judge, dimensions in judges.items():
-            parts.append(f"<h3>{_text(judge)} against the mean of the raters, {part}</h3>")
+            parts.append(f"<h3>{escaped(judge)} against the mean of the raters, {part}</h3>")
             parts.append(_agreements(dimensions))
             if part == "both agents":
                 parts += _by_group({judge: dimensions["goal"]})
@@ -85,7 +72,7 @@ def _ratings(found: Mapping[str, Any]) -> list[str]:
     parts += _stages(found)
     parts += _people(found)
     if found["could not be read"]:
-        items = "".join(f"<li>{_text(each)}</li>" for each in found["could not be read"])
+        items = "".join(f"<li>{escaped(each)}</li>" for each in found["could not be read"])
         parts.append(f'<p class="note">Could not be read:</p><ul class="note">{items}</ul>')
     return parts
 
@@ -125,7 +112,7 @@ def _stages(found: Mapping[str, Any]) -> list[str]:
         "released one by one. Intervals are therefore those of people's means, with GPT-4's taken "
         "as exact: they are wide, since scores of the same episodes move together. For GPT-4's own "
         "episodes, whose scores are recorded, see above.</p>",
-        _figure(_stage_plot(goals), "Goal, GPT-4 less people. Crosses: as published."),
+        figure(_stage_plot(goals), "Goal, GPT-4 less people. Crosses: as published."),
         _table(rows),
         "<p>The gap in all dimensions, likewise.</p>",
         _table(gaps),
@@ -185,7 +172,7 @@ def _episodes(found: Mapping[str, Any]) -> list[str]:
             for arm, told in found["arms"].items()
             if judge in told["judges"]
         }
-        parts.append(f"<h3>{_text(judge)}</h3>")
+        parts.append(f"<h3>{escaped(judge)}</h3>")
         parts.append(_counts(found["arms"], of))
         exact = {arm: told["outcomes"] for arm, told in of.items() if told["outcomes"]}
         if exact:
@@ -194,7 +181,7 @@ def _episodes(found: Mapping[str, Any]) -> list[str]:
             parts += _changes(found["changes"][judge], next(iter(found["arms"])))
         for arm, told in of.items():
             if told["people"]:
-                parts.append(f"<h4>{_text(arm)}: against people</h4>")
+                parts.append(f"<h4>{escaped(arm)}: against people</h4>")
                 parts.append(_agreements(told["people"]))
                 parts += _by_group({arm: told["people"].get("goal", {})})
                 parts += _plots(told["people"], judge, "people")
@@ -219,7 +206,7 @@ def _exact(judge: str, arms: Mapping[str, Any]) -> list[str]:
     return [
         "<h4>Goal against what truly happened</h4>",
         _agreements(arms),
-        _figure(_gap_plot(arms), f"Goal, {judge} less the exact score: in all, and by family."),
+        figure(_gap_plot(arms), f"Goal, {judge} less the exact score: in all, and by family."),
         *_by_group(arms),
         *_plots(arms, judge, "the exact score"),
     ]
@@ -259,7 +246,7 @@ def _changes(changes: Mapping[str, Any], first: str) -> list[str]:
         }
         for arm, change in changes.items()
     ]
-    return [f"<h4>What changed from {_text(first)}, on the same tasks</h4>", _table(rows)]
+    return [f"<h4>What changed from {escaped(first)}, on the same tasks</h4>", _table(rows)]
 
 
 # --- Tables
@@ -295,12 +282,7 @@ def _reliability(of: Mapping[str, Any], *icc: str) -> dict[str, str]:
 
 def _table(rows: Sequence[Mapping[str, object]]) -> str:
     """A table whose columns are those of the first row."""
-    head = "".join(f'<th scope="col">{_text(name)}</th>' for name in rows[0])
-    body = "".join(
-        "<tr>" + "".join(f"<td>{_text(str(cell))}</td>" for cell in row.values()) + "</tr>"
-        for row in rows
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return table(rows[0], (row.values() for row in rows))
 
 
 def _estimate(found: Mapping[str, float | None]) -> str:
@@ -319,12 +301,12 @@ def _number(value: float | None, digits: int = 2) -> str:
 
 def _plots(of: Mapping[str, Mapping[str, Any]], judge: str, reference: str) -> list[str]:
     return [
-        _figure(
+        figure(
             _grid(of, _bland_altman),
             f"Bland-Altman: {judge} less {reference}, by the mean of both. Line: mean gap; dashed: "
             "limits of agreement. Larger dots stand for more agents.",
         ),
-        _figure(
+        figure(
             _grid(of, _calibration),
             f"Calibration: mean of {reference} where {judge} gave a score, with 95 % intervals. On "
             "the dashed line the score is what it should be.",
@@ -337,13 +319,13 @@ def _grid(
 ) -> Figure:
     columns = min(_COLUMNS, len(of))
     rows = math.ceil(len(of) / columns)
-    figure = _plot(2.6 * rows + 0.3)
+    drawn = plot(_WIDTH, 2.6 * rows + 0.3)
     for number, (name, each) in enumerate(of.items(), start=1):
-        axes = figure.add_subplot(rows, columns, number)
+        axes = drawn.add_subplot(rows, columns, number)
         draw(axes, each)
         axes.set_title(_spaced(name), fontsize=9)
         axes.grid(alpha=0.3)
-    return figure
+    return drawn
 
 
 def _bland_altman(axes: Axes, of: Mapping[str, Any]) -> None:
@@ -352,11 +334,11 @@ def _bland_altman(axes: Axes, of: Mapping[str, Any]) -> None:
         [(judge + truth) / 2 for judge, truth, _ in points],
         [judge - truth for judge, truth, _ in points],
         s=[10 * count for _, _, count in points],
-        color=_BLUE,
+        color=BLUE,
         alpha=0.55,
         linewidths=0,
     )
-    axes.axhline(0, color=_GREY, linewidth=0.8)
+    axes.axhline(0, color=GREY, linewidth=0.8)
     axes.axhline(of["gap"]["value"], color=_RED)
     for limit in of["limits"] or ():
         axes.axhline(limit, color=_RED, linestyle="--", linewidth=0.9)
@@ -366,37 +348,37 @@ def _calibration(axes: Axes, of: Mapping[str, Any]) -> None:
     levels = of["calibration"]
     scores = [level["score"] for level in levels]
     means = [level["reference"]["value"] for level in levels]
-    axes.plot([min(scores), max(scores)], [min(scores), max(scores)], "--", color=_GREY)
+    axes.plot([min(scores), max(scores)], [min(scores), max(scores)], "--", color=GREY)
     for level in levels:
         told = level["reference"]
         if told["low"] is not None:
-            axes.plot([level["score"]] * 2, [told["low"], told["high"]], color=_BLUE, alpha=0.6)
-    axes.scatter(scores, means, s=[6 * level["count"] for level in levels], color=_BLUE, alpha=0.7)
+            axes.plot([level["score"]] * 2, [told["low"], told["high"]], color=BLUE, alpha=0.6)
+    axes.scatter(scores, means, s=[6 * level["count"] for level in levels], color=BLUE, alpha=0.7)
 
 
 def _stage_plot(goals: Mapping[str, Any]) -> Figure:
-    figure = _plot(len(goals) * 0.42 + 0.9)
-    axes = figure.add_subplot()
+    drawn = plot(_WIDTH, len(goals) * 0.42 + 0.9)
+    axes = drawn.add_subplot()
     for row, goal in enumerate(goals.values()):
-        _bar(axes, row, goal["gap"], _BLUE)
+        _bar(axes, row, goal["gap"], BLUE)
         axes.plot(goal["gap, published"], row, "x", color=_RED)
     _name_rows(axes, list(goals))
     axes.set_xlabel("goal: GPT-4 less people")
-    return figure
+    return drawn
 
 
 def _gap_plot(arms: Mapping[str, Any]) -> Figure:
     families = sorted({name for of in arms.values() for name in of["by_family"]})
-    figure = _plot(len(arms) * 0.35 + 1.2)
+    drawn = plot(_WIDTH, len(arms) * 0.35 + 1.2)
     for number, name in enumerate(("all", *families), start=1):
-        axes = figure.add_subplot(1, 1 + len(families), number)
+        axes = drawn.add_subplot(1, 1 + len(families), number)
         for row, of in enumerate(arms.values()):
             gap = of["gap"] if name == "all" else of["by_family"].get(name, {}).get("gap")
             if gap is not None:
-                _bar(axes, row, gap, _BLUE)
+                _bar(axes, row, gap, BLUE)
         _name_rows(axes, list(arms) if number == 1 else [""] * len(arms))
         axes.set_title(_spaced(name), fontsize=9)
-    return figure
+    return drawn
 
 
 def _bar(axes: Axes, row: int, estimate: Mapping[str, Any], colour: str) -> None:
@@ -408,36 +390,10 @@ def _bar(axes: Axes, row: int, estimate: Mapping[str, Any], colour: str) -> None
 def _name_rows(axes: Axes, names: list[str]) -> None:
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.axvline(0, color=_GREY, linewidth=0.8)
+    axes.axvline(0, color=GREY, linewidth=0.8)
     axes.grid(axis="x", alpha=0.3)
-
-
-def _plot(height: float) -> Figure:
-    try:
-        from matplotlib.figure import Figure as Plot
-    except ImportError as error:
-        raise missing_extra("matplotlib", "eval", "a page with plots") from error
-    return Plot(figsize=(10, height), layout="constrained")
-
-
-def _figure(figure: Figure, caption: str) -> str:
-    from matplotlib import rc_context
-
-    text = io.StringIO()
-    # Without a date, and with ids that depend on the content only, equal results give equal pages.
-    with rc_context({"svg.hashsalt": "sotopia-gym"}):
-        figure.savefig(text, format="svg", metadata={"Date": None})
-    drawing = text.getvalue()
-    drawing = drawing[drawing.index("<svg") :]
-    label = html.escape(caption, quote=True)
-    drawing = drawing.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
-    return f"<figure>{drawing}<figcaption>{_text(caption)}</figcaption></figure>"
 
 
 def _spaced(name: str) -> str:
     """A dimension's or family's name, for people."""
     return name.replace("_", " ")
-
-
-def _text(text: str) -> str:
-    return html.escape(text)

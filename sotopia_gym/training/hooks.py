@@ -305,10 +305,13 @@ class RolloutSource:
     def _drawn(self, iteration: int) -> Iterator[Task]:
         """The tasks of a batch: the next ones of all tasks in an order that each round draws."""
         count = len(self._tasks)
+        orders: dict[int, list[int]] = {}
         for place in range(iteration * self._batch, (iteration + 1) * self._batch):
-            order = list(range(count))
-            random.Random(derive_seed(self.seed, f"round-{place // count}")).shuffle(order)
-            yield self._tasks[order[place % count]]
+            number, at = divmod(place, count)
+            if number not in orders:
+                orders[number] = list(range(count))
+                random.Random(derive_seed(self.seed, f"round-{number}")).shuffle(orders[number])
+            yield self._tasks[orders[number][at]]
 
 
 def train(

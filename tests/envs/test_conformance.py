@@ -4,7 +4,6 @@ import re
 import warnings
 
 import gymnasium
-import numpy as np
 import pettingzoo
 import pytest
 from gymnasium.utils.env_checker import check_env
@@ -14,6 +13,7 @@ from pettingzoo.utils.conversions import parallel_to_aec
 import sotopia_gym
 from sotopia_gym.envs.solo import SoloEnv
 from sotopia_gym.registration import SOLO_ID
+from tests.random_play import equal, whole_episodes
 
 # Text is neither an array nor a Box: PettingZoo says so, and nothing can be done about it.
 UNAVOIDABLE = re.compile(
@@ -80,27 +80,6 @@ class TestPettingZoo:
         assert (env.spec.id, env.max_turns) == (env_id, 7)
         aec = pettingzoo.make("aec", f"sotopia/{env_id}", **kwargs).unwrapped
         assert isinstance(aec, sotopia_gym.SocialAECEnv)
-
-
-def equal(one, other) -> bool:
-    """Equality that looks into dicts and arrays."""
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(equal(one[k], other[k]) for k in one)
-    if isinstance(one, np.ndarray):
-        return np.array_equal(one, other)
-    return type(one) is type(other) and one == other
-
-
-def whole_episodes(env, seed: int, count: int) -> list:
-    """Everything that an environment returns over some episodes of random play."""
-    returned = []
-    for agent in env.possible_agents:
-        env.action_space(agent).seed(seed)
-    for episode in range(count):
-        returned.append(env.reset(seed=seed if episode == 0 else None))
-        while env.agents:
-            returned.append(env.step({a: env.action_space(a).sample() for a in env.agents}))
-    return returned
 
 
 def test_equal_seeds_give_equal_episodes_observations_rewards_and_infos(env_id, kwargs, turn_order):

@@ -29,6 +29,7 @@ from sotopia_gym.tasks.families import get_family
 from sotopia_gym.tasks.families.division import division_spec, splits
 from sotopia_gym.tasks.families.price import price_spec
 from sotopia_gym.tasks.schema import OutcomeSpec
+from tests.random_play import equal, whole_episodes
 
 FAMILIES = sorted(CODECS)
 ACTIONS = ("discrete", "continuous")
@@ -44,29 +45,6 @@ def numeric_id(family: str) -> str:
 
 def named(vector) -> dict[str, float]:
     return dict(zip(FEATURES, vector.tolist(), strict=True))
-
-
-def equal(one, other) -> bool:
-    """Equality that looks into dicts, sequences and arrays."""
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(equal(one[k], other[k]) for k in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(equal, one, other))
-    if isinstance(one, np.ndarray):
-        return np.array_equal(one, other)
-    return type(one) is type(other) and one == other
-
-
-def random_episodes(env, seed: int, count: int) -> list:
-    """Everything that a parallel environment returns over some episodes of random play."""
-    returned = []
-    for agent in env.possible_agents:
-        env.action_space(agent).seed(seed)
-    for episode in range(count):
-        returned.append(env.reset(seed=seed if episode == 0 else None))
-        while env.agents:
-            returned.append(env.step({a: env.action_space(a).sample() for a in env.agents}))
-    return returned
 
 
 def random_solo_episodes(env, seed: int, count: int) -> list:
@@ -114,7 +92,7 @@ class TestContracts:
     @actions
     def test_equal_seeds_give_equal_episodes(self, family, actions):
         one, other, third = (
-            random_episodes(NumericEnv(family, actions=actions), seed, 4) for seed in (3, 3, 4)
+            whole_episodes(NumericEnv(family, actions=actions), seed, 4) for seed in (3, 3, 4)
         )
         assert equal(one, other)
         assert not equal(one[0][0], third[0][0])
