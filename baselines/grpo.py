@@ -3,7 +3,12 @@
     python -m baselines.grpo --model runs/sotopia_pi_cpu/seed-0/bc/train/model
 
 Conversations come from :class:`~sotopia_gym.integrations.grpo.GroupRollouts`; everything after that
-is TRL's.
+is TRL's. With ``vllm`` a server writes the policy's answers, and TRL brings it the new weights. It
+is started beside this, on another GPU:
+
+    export VLLM_SERVER_DEV_MODE=1
+    vllm serve MODEL --weight-transfer-config '{"backend": "nccl"}' --max-logprobs -1
+        --logprobs-mode processed_logprobs
 """
 
 from __future__ import annotations
@@ -14,6 +19,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
@@ -22,6 +28,8 @@ from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from baselines import rl
+from sotopia_gym.agents.sampling import Sampler
+from sotopia_gym.agents.served import ServedSampler
 from sotopia_gym.errors import TrainingError
 from sotopia_gym.integrations.grpo import GroupRollouts
 
@@ -38,6 +46,10 @@ class Settings(BaseModel):
         max_grad_norm: Norm that gradients are clipped to.
         loss_type: How ids are averaged.
         scale_rewards: What advantages are divided by.
+        bfloat16: Whether to compute in bfloat16; weights stay as they are.
+        activation_checkpointing: Whether activations are computed again instead of kept.
+        lora: Rank of adapters that are trained instead of all weights; 0 for all weights.
+        vllm: Where a server of vLLM is, e.g. ``"http://localhost:8000"``; None samples here.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,48 +62,28 @@ class Settings(BaseModel):
     max_grad_norm: float = Field(default=1.0, gt=0)
     loss_type: str = "dapo"
     scale_rewards: str = "group"
+    bfloat16: bool = False
+    activation_checkpointing: bool = False
+    lora: int = Field(default=0, ge=0)
+    vllm: str | None = None
 
 
 def run(job: rl.Run) -> list[dict[str, float]]:
     """Train a policy as a recipe says; see :class:`baselines.rl.Run`."""
-    settings: Settings = job.settings
     # TRL warns at every start that rollout_func may change; constraints.txt pins the version.
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
-    sampler = job.source.policy.sampler
+    policy, settings = job.source.policy, job.settings
+    if settings.lora:
+        policy.sampler.model = rl.adapters(policy.sampler.model, settings.lora)
+    if settings.vllm is not None:
+        policy.sampler = served(policy.sampler, settings.vllm)
+    sampler = policy.sampler
     rollouts = GroupRollouts(job.source, _shuffle(job.seed) if job.control else None)
     checkpoints = job.folder / "checkpoints"
     trainer = GRPOTrainer(
         model=sampler.model,
         reward_funcs=rollouts.scores,
-        args=GRPOConfig(
-            output_dir=str(checkpoints),
-            num_generations=job.source.group,
-            per_device_train_batch_size=settings.micro_batch,
-            gradient_accumulation_steps=rollouts.rows // settings.micro_batch,
-            generation_batch_size=rollouts.rows,
-            shuffle_dataset=False,
-            temperature=sampler.sampling.temperature,
-            max_completion_length=sampler.context,
-            learning_rate=settings.learning_rate,
-            lr_scheduler_type="constant",
-            beta=settings.beta,
-            epsilon=settings.epsilon,
-            num_iterations=settings.num_iterations,
-            max_grad_norm=settings.max_grad_norm,
-            loss_type=settings.loss_type,
-            scale_rewards=settings.scale_rewards,
-            max_steps=job.recipe.iterations * settings.num_iterations,
-            activation_checkpointing=False,
-            logging_steps=1,
-            logging_nan_inf_filter=False,
-            save_steps=job.recipe.save_every,
-            save_total_limit=1,
-            report_to="none",
-            disable_tqdm=True,
-            seed=job.seed,
-            use_cpu=sampler.model.device.type == "cpu",
-            bf16=False,
-        ),
+        args=arguments(job, rollouts.rows, checkpoints),
         train_dataset=Dataset.from_dict({"prompt": rollouts.prompts(job.recipe.iterations)}),
         processing_class=sampler.tokenizer,
         rollout_func=rollouts,
@@ -101,6 +93,56 @@ def run(job: rl.Run) -> list[dict[str, float]]:
     sampler.save(job.folder / "model")
     shutil.rmtree(checkpoints)
     return [_told(entry) for entry in trainer.state.log_history if "reward" in entry]
+
+
+def served(sampler: Sampler, base_url: str) -> ServedSampler:
+    """The same model, sampled by a server."""
+    return ServedSampler(
+        sampler.model,
+        sampler.tokenizer,
+        base_url=base_url,
+        name=sampler.name,
+        sampling=sampler.sampling,
+        context=sampler.context,
+    )
+
+
+def arguments(job: rl.Run, rows: int, checkpoints: Path) -> GRPOConfig:
+    """What the trainer is told, for batches of so many rows."""
+    settings: Settings = job.settings
+    sampler = job.source.policy.sampler
+    return GRPOConfig(
+        output_dir=str(checkpoints),
+        num_generations=job.source.group,
+        per_device_train_batch_size=settings.micro_batch,
+        gradient_accumulation_steps=rows // settings.micro_batch,
+        generation_batch_size=rows,
+        shuffle_dataset=False,
+        temperature=sampler.sampling.temperature,
+        max_completion_length=sampler.context,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="constant",
+        beta=settings.beta,
+        epsilon=settings.epsilon,
+        num_iterations=settings.num_iterations,
+        max_grad_norm=settings.max_grad_norm,
+        loss_type=settings.loss_type,
+        scale_rewards=settings.scale_rewards,
+        max_steps=job.recipe.iterations * settings.num_iterations,
+        activation_checkpointing=settings.activation_checkpointing,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_steps=job.recipe.save_every,
+        save_total_limit=1,
+        report_to="none",
+        disable_tqdm=True,
+        seed=job.seed,
+        use_cpu=sampler.model.device.type == "cpu",
+        bf16=settings.bfloat16,
+        use_vllm=settings.vllm is not None,
+        vllm_mode="server",
+        vllm_server_base_url=settings.vllm,
+    )
 
 
 class _Guard(TrainerCallback):

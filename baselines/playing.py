@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from baselines.recipe import Study, Tasks
 from baselines.report import JOURNAL
@@ -18,6 +18,9 @@ from sotopia_gym.errors import ConfigError
 from sotopia_gym.files import write_whole
 from sotopia_gym.llm.client import ClientOptions
 from sotopia_gym.tasks.suites import build_family, save_suite
+
+if TYPE_CHECKING:
+    from sotopia_gym.agents.policy import PolicyAgent
 
 SUITE: Final = "suite.json"
 _TRIES: Final = 3
@@ -129,9 +132,14 @@ def policy_of(study: Study, inputs: Folders, name: str) -> Agent:
         cache_bytes=4 << 30,
         sampling=Sampling(model.temperature, model.top_p, model.max_tokens),
     )
-    if model.context is not None:
-        policy.sampler.context = min(policy.sampler.context, model.context)
+    limit_context(policy, study)
     return policy
+
+
+def limit_context(policy: PolicyAgent, study: Study) -> None:
+    """Have a policy read no more than the study says."""
+    if study.model.context is not None:
+        policy.sampler.context = min(policy.sampler.context, study.model.context)
 
 
 def suite_of(inputs: Folders) -> Suite:

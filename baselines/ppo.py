@@ -231,6 +231,11 @@ class PPO:
                     sums[name] = sums.get(name, 0.0) + value
                 updates, norms = updates + 1, norms + norm
         found = {name: value / sums["ids"] for name, value in sums.items() if name != "ids"}
+        if reference is not None:
+            # Where the policy drew: after updates some ids are all but impossible, and the estimate
+            # of a batch that somebody else drew has no bound.
+            drawn = divergence(tokens.logprobs[tokens.mask], reference[tokens.mask])
+            found["kl"] = float(drawn.mean())
         found |= {
             "kl_weight": self._kl,
             "sampler_mismatch": mismatch,
@@ -388,7 +393,6 @@ class PPO:
         if batch.reference is not None:
             kl = divergence(drawn, batch.reference[rows, :columns][mask])
             total = total + self._kl * kl.sum()
-            told["kl"] = kl.sum()
         return total / ids, {name: float(value.detach()) for name, value in told.items()}
 
     def _scored(self, model: Any, part: Tokens, temperature: float, hidden: bool = False) -> Scores:
@@ -456,7 +460,7 @@ def run(job: rl.Run) -> list[dict[str, float]]:
     policy = job.source.policy.sampler
     reference = None
     if settings.lora:
-        policy.model = adapters(policy.model, settings.lora)
+        policy.model = rl.adapters(policy.model, settings.lora)
     elif settings.kl or job.recipe.max_kl is not None:
         reference = policy.frozen("reference").model.requires_grad_(False)
     kind = _Shuffled if job.control else PPO
@@ -473,16 +477,6 @@ def run(job: rl.Run) -> list[dict[str, float]]:
     policy.save(job.folder / "model")
     shutil.rmtree(job.folder / "checkpoints")
     return history
-
-
-def adapters(model: Any, rank: int) -> Any:
-    """The model with adapters of a rank on all its linear layers, which alone are trained."""
-    from peft import LoraConfig, get_peft_model
-
-    config = LoraConfig(
-        r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM"
-    )
-    return get_peft_model(model, config)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from baselines import report
 from baselines.playing import (
     Facts,
     Folders,
+    limit_context,
     make_tasks,
     measure,
     measure_floors,
@@ -51,6 +52,8 @@ class Recipe(Study):
     """A run of reinforcement learning.
 
     Attributes:
+        heldout_first: Seed of the first task to be measured on: settings that were chosen on some
+            tasks are measured on others.
         partners: Whom the policy meets while it learns, one drawn for each group; none: itself.
         batch: Tasks in a batch.
         group: Episodes of each task and role that differ only in what the policy draws.
@@ -61,6 +64,7 @@ class Recipe(Study):
         training: Settings of the method.
     """
 
+    heldout_first: int = Field(default=0, ge=0)
     partners: tuple[str, ...] = ()
     batch: int = Field(default=4, ge=1)
     group: int = Field(default=4, ge=2)
@@ -118,6 +122,16 @@ def _with(trajectory: Trajectory, total: float) -> Trajectory:
     return replace(trajectory, rewards=(*(0.0,) * (len(trajectory.turns) - 1), total))
 
 
+def adapters(model: Any, rank: int) -> Any:
+    """The model with adapters of a rank on all its linear layers, which alone are trained."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM"
+    )
+    return get_peft_model(model, config)
+
+
 # --- The steps
 
 
@@ -151,6 +165,7 @@ def train(
         max_batch=recipe.model.max_batch,
         sampling=Sampling(recipe.temperature, max_tokens=recipe.model.max_tokens),
     )
+    limit_context(policy, recipe)
     source = RolloutSource(
         policy,
         suite_of(inputs).tasks,
@@ -199,9 +214,9 @@ def pipeline(
     steps = [
         Step(
             "common/heldout",
-            partial(make_tasks, recipe.heldout, 0, "heldout"),
+            partial(make_tasks, recipe.heldout, recipe.heldout_first, "heldout"),
             (),
-            recipe.heldout.model_dump(mode="json"),
+            recipe.heldout.model_dump(mode="json") | {"first": recipe.heldout_first},
         ),
         Step(
             "common/floors",
@@ -224,7 +239,8 @@ def pipeline(
         ),
     ]
     learned = recipe.model_dump(
-        mode="json", exclude={"description", "heldout", "evaluation", "training", "train"}
+        mode="json",
+        exclude={"description", "heldout", "heldout_first", "evaluation", "training", "train"},
     ) | {"settings": recipe.training.get(name, {}), "seed": seed}
     evaluations = [f"{start}/eval"]
     for is_control in (False, True) if control else (False,):

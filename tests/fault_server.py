@@ -305,6 +305,9 @@ class FaultServer:
                 return as_json(self.batches[name] | {"status": "validating"})
             case "GET", "batches", name if name in self.batches:
                 return as_json(self._poll(self.batches[name]))
+            case "GET", "models":
+                model = {"id": "test-model", "object": "model", "created": 0, "owned_by": "test"}
+                return as_json({"object": "list", "data": [model]})
         return error(404, f"nothing at {request.path}")
 
     def _upload(self, request: Request) -> dict[str, Any]:
@@ -381,7 +384,7 @@ class _Handler(BaseHTTPRequestHandler):
         owner = self.server.owner
         headers = {name.lower(): value for name, value in self.headers.items()}
         request = Request(self.command, self.path, headers, body)
-        if self.path == "/v1/chat/completions":
+        if self.path in {"/v1/chat/completions", "/v1/completions"}:
             reply = owner.answer_chat(request)
         else:
             reply = owner.answer_other(request)

@@ -206,11 +206,7 @@ class Sampler:
         Raises:
             ContextOverflowError: If the prompt leaves no room for an answer.
         """
-        if len(prompt) > self.room:
-            raise ContextOverflowError(
-                f"the prompt has {len(prompt)} tokens, at most {self.room} leave room for an "
-                f"answer in the context of {self.context} tokens."
-            )
+        self._check_room(prompt)
         request = _Request(tuple(prompt), random.Random(seed), episode, Future(), guide)
         with self._lock:
             self._waiting.append(request)
@@ -242,6 +238,13 @@ class Sampler:
             thread.shutdown()
         self._kept.clear()
         self._openings.clear()
+
+    def _check_room(self, prompt: Sequence[int]) -> None:
+        if len(prompt) > self.room:
+            raise ContextOverflowError(
+                f"the prompt has {len(prompt)} tokens, at most {self.room} leave room for an "
+                f"answer in the context of {self.context} tokens."
+            )
 
     # --- in the sampler's thread ----------------------------------------------------------
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from baselines.recipe import CONFIGS
 from sotopia_gym.errors import TrainingError
 from tests.integrations.test_grpo import by_ids
 from tests.tiny_model import save_tiny_model
@@ -115,14 +116,65 @@ def test_an_exploding_divergence_stops_the_run_and_keeps_the_last_checkpoint(
         f"training.{method}.learning_rate": 0.5,
         "max_kl": 0.01,
         "iterations": 6,
-        # Our learner tells of a batch what it was before the update that follows.
-        **({"training.ppo.epochs": 2} if method == "ppo" else {}),
     }
     steps = steps_of(method, model, tmp_path, **changes)
     run(steps, "common/start/model", "seed-0/tasks")
     with pytest.raises(TrainingError, match=r"kl above 0\.01"):
         run(steps, f"seed-0/{method}/train")
     assert not (tmp_path / f"seed-0/{method}/train/model").exists()
+
+
+def test_adapters_are_trained_and_play(model, tmp_path):
+    steps = steps_of("grpo", model, tmp_path, **{"training.grpo.lora": 2, "iterations": 1})
+    run(steps, "common/start/model", "common/heldout", "seed-0/tasks")
+    run(steps, "seed-0/grpo/train", "seed-0/grpo/eval")
+    made = tmp_path / "seed-0/grpo/train/model"
+    assert (made / "adapter_model.safetensors").is_file()
+    assert not (made / "model.safetensors").exists()
+    found = json.loads((tmp_path / "seed-0/grpo/eval/result.json").read_text())
+    assert found["counts"]["complete"] == 2
+
+
+def test_what_is_measured_is_not_what_settings_were_chosen_on(model, tmp_path):
+    steps = steps_of("ppo", model, tmp_path, **{"heldout.count": 2, "heldout_first": 7})
+    run(steps, "common/heldout")
+    suite = json.loads((tmp_path / "common/heldout/suite.json").read_text())
+    assert [task["task_id"] for task in suite["tasks"]] == [
+        "price-v1-heldout-7",
+        "price-v1-heldout-8",
+    ]
+
+
+@pytest.mark.parametrize("name", [path.stem for path in CONFIGS.glob("rl_*.toml")])
+@pytest.mark.parametrize("method", METHODS)
+def test_every_recipe_is_one(name, method):
+    recipe = rl.load(name, kind=rl.Recipe)
+    assert recipe.name == name
+    METHODS[method].Settings.model_validate(recipe.training[method])
+
+
+def test_a_server_of_vllm_writes_the_answers_where_a_recipe_says_so(model, tmp_path):
+    from sotopia_gym.agents.policy import PolicyAgent
+    from sotopia_gym.training.hooks import RolloutSource
+    from sotopia_gym.training.rewards import Terminal
+
+    policy = PolicyAgent.load(model, name="policy")
+    source = RolloutSource(policy, [heldout()], rewards=Terminal("goal"), batch=1)
+    policy.sampler = grpo.served(policy.sampler, "http://localhost:1")
+    recipe = rl.load("rl_qwen2_5_7b", ["training.grpo.bfloat16=false"], kind=rl.Recipe)
+    settings = grpo.Settings.model_validate(recipe.training["grpo"])
+    job = rl.Run(recipe, settings, model, source, tmp_path, 0, False)
+    told = grpo.arguments(job, 8, tmp_path)
+    policy.close()
+    assert (told.use_vllm, told.vllm_mode) == (True, "server")
+    assert told.vllm_server_base_url == recipe.training["grpo"]["vllm"]
+    assert told.temperature == recipe.temperature == 1.0
+
+
+def heldout():
+    from sotopia_gym.tasks.families import families
+
+    return families()["price"].generate(0, "heldout")
 
 
 def test_shuffled_rewards_are_the_same_ones_elsewhere():
