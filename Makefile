@@ -33,7 +33,7 @@ models: $(INSTALLED)  ## Get the embedded language model (once)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,train,rl,ray,eval,web,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,train,rl,ray,eval,knowledge,web,dev]'
 	touch $@
 
 clean:  ## Remove the virtual environment and caches

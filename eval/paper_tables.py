@@ -1,12 +1,15 @@
 """Runs in the layout of SOTOPIA-pi's main table, beside the published rows.
 
-    python -m eval.paper_tables [NAME=]RESULT.json... [--episodes NAME=JOURNAL...] [--out FILE]
+    python -m eval.paper_tables [NAME=]RESULT.json... [--out FILE]
+    python -m eval.paper_tables --episodes NAME=JOURNAL... [--reference JOURNAL]
 
 RESULT.json is what ``sotopia-gym benchmark --out`` or a recipe's evaluation wrote, or what
 ``baselines.report`` gathered of a recipe (of which only goals are known). What a published
 protocol does otherwise than ours is numbered and said below each table. Journals of several agents
 are compared with the first, pair by pair: by a paired t-test, which takes pairs as independent, and
-by a bootstrap and a sign-flip test, which take scenarios so.
+by a bootstrap and a sign-flip test, which take scenarios so. With the journal of a reference agent
+on the same tasks, e.g. a scripted expert, they are shown by difficulty too, which is how little of
+the goal it reached: SOTOPIA-hard was chosen likewise, by what was left to gain.
 
 FILE is Markdown if its name ends in .md, JSON if in .json, and text otherwise.
 """
@@ -26,9 +29,12 @@ from typing import Any, Final
 
 from sotopia_gym.benchmark import PublishedRow, Result, compare
 from sotopia_gym.benchmark.published import SELF_PLAY, published, published_rows
+from sotopia_gym.episodes.dimensions import DIMENSIONS
 from sotopia_gym.episodes.store import latest
 from sotopia_gym.errors import ConfigError, SotopiaGymError, missing_extra
 from sotopia_gym.files import write_whole
+from sotopia_gym.stats import mean_interval
+from sotopia_gym.tasks.sampling import measured_difficulty
 from sotopia_gym.tasks.suites import OFFICIAL_SUITES
 
 COLUMNS: Final = {
@@ -44,6 +50,7 @@ COLUMNS: Final = {
 """The paper's columns, in its order; overall is the plain mean of the seven."""
 
 OURS: Final = "ours"
+THIRDS: Final = ("easy", "middle", "hard")
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,6 +341,19 @@ def _notes(differences: Mapping[str, Sequence[str]]) -> Iterator[str]:
         yield difference if len(who) == len(differences) else f"{', '.join(who)}: {difference}"
 
 
+@dataclass(frozen=True, slots=True)
+class Graded:
+    """One agent's goal by difficulty.
+
+    Attributes:
+        model: The agent.
+        cells: ``"all"`` and thirds to mean.
+    """
+
+    model: str
+    cells: dict[str, Cell]
+
+
 # --- Pairs
 
 
@@ -389,6 +409,65 @@ def _t_test(cohens_d: float | None, pairs: int) -> tuple[float | None, float | N
     return t, float(2 * student.sf(abs(t), pairs - 1))
 
 
+# --- Difficulty
+
+
+def by_difficulty(journals: Mapping[str, Path], reference: Path) -> list[Graded]:
+    """Goals on all tasks and on each third of them, the easiest for a reference agent first.
+
+    Args:
+        journals: Name to journal.
+        reference: Journal of the reference agent.
+
+    Raises:
+        ConfigError: If a file is missing, there are fewer tasks than thirds, or the reference did
+            not play all tasks.
+    """
+    reached = _goals("the reference", reference)
+    difficulty = measured_difficulty(
+        {task: [goal / DIMENSIONS["goal"].high for goal in of] for task, of in reached.items()}
+    )
+    order = sorted(difficulty, key=lambda task: (difficulty[task], task))
+    size = len(order) / len(THIRDS)
+    if size < 1:
+        raise ConfigError(f"{reference} has {len(order)} tasks; thirds need {len(THIRDS)}.")
+    places = {task: min(int(place / size), len(THIRDS) - 1) for place, task in enumerate(order)}
+    found = []
+    for name, path in {"(reference)": reference, **journals}.items():
+        goals = _goals(name, path)
+        if missing := sorted(goals.keys() - places.keys()):
+            raise ConfigError(
+                f"the reference did not play {len(missing)} tasks of {name!r}, e.g. {missing[0]}."
+            )
+        cells = {"all": _mean_goal(goals)}
+        for place, third in enumerate(THIRDS):
+            part = {task: of for task, of in goals.items() if places[task] == place}
+            if part:
+                cells[third] = _mean_goal(part)
+        found.append(Graded(name, cells))
+    return found
+
+
+def _goals(name: str, path: Path) -> dict[str, list[float]]:
+    """Task to the goal scores of the agent that a journal is about."""
+    if not path.is_file():
+        raise ConfigError(f"there is no journal {path} (of {name!r}).")
+    found: dict[str, list[float]] = {}
+    for episode in latest(path):
+        for seat in episode.seats if episode.judgement is not None else ():
+            goal = episode.judgement.goal(seat)
+            if goal is not None:
+                found.setdefault(episode.task.task_id, []).append(goal)
+    return found
+
+
+def _mean_goal(goals: Mapping[str, Sequence[float]]) -> Cell:
+    pairs = [(goal, task) for task, of in sorted(goals.items()) for goal in of]
+    values, clusters = zip(*pairs, strict=True)
+    found = mean_interval(values, clusters)
+    return Cell(found.mean, *(None if math.isnan(it) else it for it in (found.low, found.high)))
+
+
 # --- Layout
 
 
@@ -410,13 +489,18 @@ class Sheet:
 
 
 def sheets(
-    over: Sequence[Overview], found: Sequence[Table], pairs: Sequence[Paired]
+    over: Sequence[Overview],
+    found: Sequence[Table],
+    pairs: Sequence[Paired],
+    graded: Sequence[Graded] = (),
 ) -> Iterator[Sheet]:
     """All of it, laid out."""
     if over:
         yield _overview_sheet(over)
     for table in found:
         yield _table_sheet(table)
+    if graded:
+        yield _graded_sheet(graded)
     if pairs:
         yield _pairs_sheet(pairs)
 
@@ -460,6 +544,17 @@ def _table_sheet(table: Table) -> Sheet:
     if not any(block.source == OURS for block in table.blocks):
         notes = ("No run of ours is of these tasks.", *notes)
     return Sheet(table.tasks, ("model", "episodes", *COLUMNS.values()), tuple(sections), notes)
+
+
+def _graded_sheet(graded: Sequence[Graded]) -> Sheet:
+    columns = ("all", *THIRDS)
+    rows = tuple((each.model, *(_shown(each.cells.get(c)) for c in columns)) for each in graded)
+    return Sheet(
+        "Goal by difficulty",
+        ("model", *columns),
+        (("thirds of the tasks by the mean goal of the reference", rows),),
+        ("Means with 95 % bootstrap intervals over tasks.",),
+    )
 
 
 def _pairs_sheet(pairs: Sequence[Paired]) -> Sheet:
@@ -546,11 +641,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         pairs = [pair for each in recipes for pair in recipe_paired(each)]
         if options.episodes:
             pairs += paired(dict(_named(each) for each in options.episodes))
-        laid_out = list(sheets(over, found, pairs))
+        graded = []
+        if options.reference is not None:
+            graded = by_difficulty(dict(map(_named, options.episodes)), options.reference)
+        laid_out = list(sheets(over, found, pairs, graded))
         print(as_text(laid_out))
         if options.out is not None:
             if options.out.suffix == ".json":
-                written = _as_json(options, over, found, pairs)
+                written = _as_json(options, over, found, pairs, graded)
             else:
                 written = (as_markdown if options.out.suffix == ".md" else as_text)(laid_out)
             write_whole(options.out, [written.rstrip("\n").encode() + b"\n"])
@@ -565,14 +663,17 @@ def _as_json(
     over: Sequence[Overview],
     found: Sequence[Table],
     pairs: Sequence[Paired],
+    graded: Sequence[Graded],
 ) -> str:
     words = ["python", "-m", "eval.paper_tables", *options.results]
     words += ["--episodes", *options.episodes] if options.episodes else []
+    words += [] if options.reference is None else ["--reference", str(options.reference)]
     whole = {
         "command": shlex.join(words),
         "date": date.today().isoformat(),
         "overview": [asdict(each) for each in over],
         "tables": [asdict(each) for each in found],
+        "difficulty": [asdict(each) for each in graded],
         "paired": [asdict(each) for each in pairs],
     }
     return json.dumps(whole, indent=1)
@@ -586,6 +687,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("results", nargs="*", metavar="[NAME=]RESULT.json")
     parser.add_argument("--episodes", nargs="+", default=[], metavar="NAME=JOURNAL")
+    parser.add_argument("--reference", type=Path, metavar="JOURNAL", help="whose tasks were hard")
     parser.add_argument("--out", type=Path, metavar="FILE", help="file: .md, .json or text")
     return parser.parse_args(arguments)
 

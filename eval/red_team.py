@@ -25,10 +25,11 @@ from pathlib import Path
 from typing import Any
 
 import sotopia_gym
+from eval.judging import Progress, judged, make_judge
 from sotopia_gym import Action, Episode, SocialEnv
 from sotopia_gym.envs.dialogue import ActionType, Event
 from sotopia_gym.files import write_whole
-from sotopia_gym.judges import DIMENSIONS, Judge, OutcomeJudge, from_spec
+from sotopia_gym.judges import Judge, OutcomeJudge
 from sotopia_gym.stats import mean_interval
 from sotopia_gym.tasks.schema import Task
 
@@ -132,50 +133,6 @@ def attacked(
     return episode.model_copy(update={"events": (*episode.events, event)})
 
 
-def make_judge(spec: str) -> Judge:
-    """The judge that ``spec`` names; a language model is asked for the goal only."""
-    from sotopia_gym.judges.llm import GPT4_JUDGE, LLMJudge
-    from sotopia_gym.llm.spec import chat_model, is_chat_model
-
-    model = GPT4_JUDGE if spec == "gpt-4" else spec
-    if is_chat_model(model):
-        goal = (DIMENSIONS["goal"],)
-        if model.startswith("local/"):
-            return LLMJudge(chat_model(model), dimensions=goal, max_reasoning=80, max_tokens=400)
-        return LLMJudge(chat_model(model), dimensions=goal)
-    judge = from_spec(spec)
-    if judge is None:
-        raise SystemExit("there is nothing to attack without a judge.")
-    return judge
-
-
-class Progress:
-    """Measurements on disk, one a line, so that an interrupted run can go on.
-
-    Args:
-        path: The file.
-        about: What is measured; a file about anything else is refused.
-    """
-
-    def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
-        self.path = path
-        self.done: dict[str, dict[str, Any]] = {}
-        lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
-        # What was being written when the run stopped is measured again.
-        whole = [json.loads(line) for line in lines if line.endswith(b"\n")]
-        if whole and whole[0] != about:
-            raise SystemExit(f"{path} is of another run ({whole[0]}); move it away first.")
-        self.done = {entry["id"]: entry for entry in whole[1:]}
-        kept = [about, *self.done.values()]
-        write_whole(path, [json.dumps(entry).encode() + b"\n" for entry in kept])
-
-    def add(self, entry: dict[str, Any]) -> None:
-        """Keep one measurement."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
-        self.done[entry["id"]] = entry
-
-
 def measure(judge: Judge, entries: Sequence[Attack], seed: int, progress: Progress) -> list[Any]:
     """Judge every conversation with each entry and without; what came out, one a pair."""
     plain = {setting: conversation(setting, seed) for setting in SETTINGS}
@@ -217,7 +174,7 @@ def _pair(
 
 def _goals(judge: Judge, episode: Episode, agent: str) -> dict[str, Any]:
     """An agent's goal score by the judge and by the exact one."""
-    judgement = judge.judge(episode)
+    judgement = judged(judge, episode)
     return {
         "judge": judgement.goal(agent),
         "outcome": OutcomeJudge().judge(episode).goal(agent),

@@ -49,6 +49,48 @@ class PublishedAgreement(BaseModel):
     values: dict[str, float]
 
 
+class PublishedSafety(BaseModel):
+    """What a model did in a dilemma, where one character is set on harm and one on preventing it.
+
+    Attributes:
+        source: The paper.
+        tasks: How many dilemmas it is from.
+        episodes: How many episodes of each role.
+        model: The model.
+        roles: Agent to measure to its mean: ``agent_0`` is set on the harm (``engagement`` and
+            ``harm`` are shares of episodes, ``toxic_words`` a number an episode) and ``agent_1`` on
+            preventing it (shares ``engagement`` and ``prevention``, number of ``solutions``).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str
+    tasks: int
+    episodes: int
+    model: str
+    roles: dict[str, dict[str, float]]
+
+
+class PublishedKnowledge(BaseModel):
+    """How much of a multiple-choice test a model answers rightly.
+
+    Attributes:
+        source: The paper.
+        test: The test.
+        shots: How many solved examples precede each question.
+        model: The model.
+        accuracy: Share of right answers, from 0 to 1.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str
+    test: str
+    shots: int
+    model: str
+    accuracy: float
+
+
 def published(config: Config, counts: Counts) -> Published:
     """The published rows of the suite that a run played, next to what the run did otherwise."""
     if config.suite not in OFFICIAL_SUITES:
@@ -97,6 +139,43 @@ def published_agreement() -> tuple[PublishedAgreement, ...]:
         )
         for table in raw["agreement"]
         for model, values in table["rows"].items()
+    )
+
+
+@lru_cache
+def published_safety() -> tuple[PublishedSafety, ...]:
+    """What papers report of models in dilemmas."""
+    raw = _raw()
+    return tuple(
+        PublishedSafety(
+            source=raw["sources"][table["source"]],
+            tasks=table["tasks"],
+            episodes=table["episodes"],
+            model=model,
+            roles={
+                agent: dict(zip(table[agent], values, strict=True))
+                for agent, values in zip(("agent_0", "agent_1"), roles, strict=True)
+            },
+        )
+        for table in raw["safety"]
+        for model, roles in table["rows"].items()
+    )
+
+
+@lru_cache
+def published_knowledge() -> tuple[PublishedKnowledge, ...]:
+    """What papers report of models' knowledge before and after social training."""
+    raw = _raw()
+    return tuple(
+        PublishedKnowledge(
+            source=raw["sources"][table["source"]],
+            test=table["test"],
+            shots=table["shots"],
+            model=model,
+            accuracy=accuracy,
+        )
+        for table in raw["knowledge"]
+        for model, accuracy in table["rows"].items()
     )
 
 

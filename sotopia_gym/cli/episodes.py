@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections import Counter
@@ -183,6 +184,47 @@ def merge(
 
     count = merge_files(files, out)
     typer.echo(f"{count} episodes -> {out}")
+
+
+@app.command()
+def sample(
+    file: JournalFile,
+    out: Annotated[Path, typer.Option(help="The file to make.")],
+    tasks: Annotated[int, typer.Option(min=1, help="How many tasks of each family.")],
+    seed: Annotated[int, typer.Option(help="Which tasks: equal seeds choose the same.")] = 0,
+) -> None:
+    """Write the episodes of a few tasks of each family into a file of their own.
+
+    Files that hold episodes of the same tasks give those of the same tasks, so that what is
+    measured on a part of each can be compared.
+    """
+    from sotopia_gym.episodes.journal import Journal
+    from sotopia_gym.episodes.store import latest
+    from sotopia_gym.errors import JournalError
+    from sotopia_gym.tasks.sampling import family
+
+    if out.exists():
+        raise JournalError(f"{out} is already there and stays as it is. Choose another file.")
+    known: dict[str, set[str]] = {}
+    for episode in latest(file):
+        known.setdefault(family(episode.task), set()).add(episode.task.task_id)
+    chosen = {
+        name
+        for names in known.values()
+        for name in sorted(names, key=lambda name: _order(seed, name))[:tasks]
+    }
+    count = 0
+    with Journal(out, fsync=math.inf).writing() as write:
+        for episode in latest(file):
+            if episode.task.task_id in chosen:
+                write(episode)
+                count += 1
+    typer.echo(f"{count} episodes of {len(chosen)} tasks -> {out}")
+
+
+def _order(seed: int, name: str) -> str:
+    """What a name is sorted by: at random, but alike whatever else there is."""
+    return hashlib.sha256(f"{seed} {name}".encode()).hexdigest()
 
 
 class _Format(StrEnum):

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 def judge(
     episodes: Annotated[Path, typer.Argument(help="An episode file.")],
     judge: Annotated[str | None, typer.Option(help="Who judges.")] = None,
+    dimension: Annotated[
+        list[str] | None,
+        typer.Option(help="What a language model is asked for; may be repeated. By default all."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Where to; by default beside EPISODES, as NAME.judged.jsonl."),
@@ -58,7 +62,7 @@ def judge(
     target = out or episodes.with_suffix(".judged.jsonl")
     if judge is not None:
         options = ClientOptions(max_cost=max_cost, cache=cache)
-        judging = judges.from_spec(judge, options)
+        judging = judges.from_spec(judge, options, dimensions=dimension or None)
         if judging is None:
             raise UnknownIdError("judge 'none' scores nothing.")
         try:

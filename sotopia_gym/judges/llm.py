@@ -54,6 +54,9 @@ class LLMJudge(Judge):
             (:func:`sotopia_gym.judges.credit.turn_rewards`).
         max_reasoning: Longest reasoning in characters, for models that would not stop.
         max_tokens: Longest answer in tokens.
+
+    Attributes:
+        model: Who is asked.
     """
 
     def __init__(
@@ -71,7 +74,7 @@ class LLMJudge(Judge):
             raise ConfigError(f"attempts must be at least 1, got {attempts}.")
         self.name = model.name
         self.dimensions = tuple(dimension.name for dimension in dimensions)
-        self._model, self._attempts = model, attempts
+        self.model, self._attempts = model, attempts
         self._asked, self._one_call, self._credit = tuple(dimensions), one_call, credit
         self._max_reasoning = max_reasoning
         self.prompt = prompt_version(self._asked, one_call=one_call, credit=credit)
@@ -130,13 +133,8 @@ class LLMJudge(Judge):
             for messages, schema in asked
         ]
 
-    @property
-    def model(self) -> ChatModel:
-        """Who is asked."""
-        return self._model
-
     def close(self) -> None:
-        self._model.close()
+        self.model.close()
 
     def _together(self, active: list[str]) -> list[list[str]]:
         """The agents of each call."""
@@ -180,7 +178,7 @@ class LLMJudge(Judge):
         spent: _Spent,
     ) -> _Answer:
         return await ask(
-            self._model,
+            self.model,
             messages,
             read,
             schema=schema,

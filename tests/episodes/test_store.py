@@ -383,6 +383,27 @@ class TestCommands:
         assert len(next(iter(Journal(folder / "out"))).judgements) == 2
         assert self.run("merge", one, two, "--out", folder / "out").exit_code == 1
 
+    def test_a_sample_is_of_the_same_tasks_in_every_file(self, folder):
+        numbers = [*range(8), *range(8)]
+        played = [episode(f"{at}", number=number) for at, number in enumerate(numbers)]
+        one = write(folder / "one", *played)
+        two = write(folder / "two", *reversed(played[:8]), episode("x", number=9))
+        chosen = []
+        for path in (one, two):
+            done = self.run("sample", path, "--tasks", 9, "--out", folder / f"{path.name}.all")
+            assert done.exit_code == 0
+            done = self.run("sample", path, "--tasks", 3, "--out", folder / f"{path.name}.some")
+            assert done.exit_code == 0
+            chosen.append([e.task.task_id for e in Journal(folder / f"{path.name}.some")])
+        assert len(list(Journal(folder / "one.all"))) == 16
+        assert len(chosen[0]) == 6
+        assert len(set(chosen[0])) == 3
+        assert set(chosen[0]) - {"task-9"} >= set(chosen[1]) - {"task-9"}
+        other = folder / "other"
+        self.run("sample", one, "--tasks", 3, "--seed", 1, "--out", other)
+        assert {e.task.task_id for e in Journal(other)} != set(chosen[0])
+        assert self.run("sample", one, "--tasks", 3, "--out", other).exit_code == 1
+
     def test_judging_passes_over_what_is_no_result(self, folder):
         path = write(folder / "run", episode(**FAILED), episode("b", ending="interrupted"))
         done = CliRunner().invoke(app, ["judge", str(path), "--judge", "outcome"])

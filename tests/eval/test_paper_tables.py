@@ -13,6 +13,7 @@ from eval.paper_tables import (
     OURS,
     as_markdown,
     as_text,
+    by_difficulty,
     load,
     overview,
     paired,
@@ -256,6 +257,55 @@ def test_differences_that_do_not_vary_have_no_t(journals, tmp_path):
         paired({"one": journals["fair"], "two": tmp_path / "nowhere.jsonl"})
 
 
+# --- difficulty
+
+
+def test_thirds_are_those_that_the_reference_found_hardest(journals):
+    found = {each.model: each.cells for each in by_difficulty(journals, journals["expert"])}
+    assert list(found) == ["(reference)", *journals]
+    assert found["expert"] == found["(reference)"]
+    goals = {}
+    for episode in Journal(journals["expert"]):
+        goal = episode.judgement.scores[episode.focal]["goal"].score
+        goals.setdefault(episode.task.task_id, []).append(goal)
+    means = sorted(sum(of) / len(of) for of in goals.values())
+    # Of four tasks the two easiest are the first third.
+    assert found["expert"]["hard"].mean == pytest.approx(means[0])
+    assert found["expert"]["middle"].mean == pytest.approx(means[1])
+    assert found["expert"]["easy"].mean == pytest.approx((means[2] + means[3]) / 2)
+    assert found["random"]["all"].low <= found["random"]["all"].mean
+    assert "Goal by difficulty" in as_text(sheets([], [], [], by_difficulty({}, journals["fair"])))
+
+
+def test_difficulty_needs_the_same_tasks_and_enough_of_them(journals, tmp_path):
+    two = tmp_path / "two.jsonl"
+    list(
+        Rollout(
+            Suite(name="few", tasks=TASKS[:2]),
+            "scripted/fair",
+            "scripted/firm",
+            judge=Counting("x"),
+            journal=two,
+        )
+    )
+    with pytest.raises(ConfigError, match="has 2 tasks"):
+        by_difficulty({}, two)
+    three = tmp_path / "three.jsonl"
+    list(
+        Rollout(
+            Suite(name="few", tasks=TASKS[:3]),
+            "scripted/fair",
+            "scripted/firm",
+            judge=Counting("x"),
+            journal=three,
+        )
+    )
+    with pytest.raises(ConfigError, match="did not play 1 tasks of 'fair'"):
+        by_difficulty({"fair": journals["fair"]}, three)
+    with pytest.raises(ConfigError, match="there is no journal"):
+        by_difficulty({}, tmp_path / "nowhere.jsonl")
+
+
 # --- files
 
 
@@ -273,6 +323,7 @@ def test_the_command_prints_and_writes(hard, journals, tmp_path, capsys):
     hard.save(result)
     for name in ("out.json", "out.md", "out.txt"):
         arguments = [f"BC={result}", "--episodes", *both, "--out", str(tmp_path / name)]
+        arguments += ["--reference", str(journals["expert"])]
         assert paper_tables.main(arguments) == 0
     told = capsys.readouterr().out
     assert "expert - random" in told
@@ -281,6 +332,7 @@ def test_the_command_prints_and_writes(hard, journals, tmp_path, capsys):
     (ours,) = [b for t in found["tables"] for b in t["blocks"] if b["source"] == OURS]
     assert ours["rows"][0]["model"] == "BC"
     assert {each["second"] for each in found["paired"]} == {"fair", "expert"}
+    assert {"all", "easy", "middle", "hard"} == set(found["difficulty"][0]["cells"])
     assert (tmp_path / "out.md").read_text().startswith("## All tasks against the hard ones")
 
 

@@ -10,6 +10,7 @@ from sotopia_gym import Action, Episode, SocialEnv, judges
 from sotopia_gym.errors import (
     AuthenticationError,
     BudgetExceededError,
+    ConfigError,
     JudgeError,
     RefusalError,
     UnavailableModelError,
@@ -241,6 +242,16 @@ class TestSpecs:
         judge = judges.from_spec("tiny@http://127.0.0.1:9/v1")
         assert judge.name == "tiny@http://127.0.0.1:9/v1"
         judge.close()
+
+    def test_dimensions_are_asked_of_language_models_alone(self):
+        judge = judges.from_spec("tiny@http://127.0.0.1:9/v1", dimensions=["goal", "secret"])
+        assert judge.dimensions == ("goal", "secret")
+        judge.close()
+        assert judges.from_spec("outcome", dimensions=["secret"]).dimensions == ("goal",)
+        with pytest.raises(UnknownIdError, match="Did you mean 'goal'"):
+            judges.from_spec("tiny@http://127.0.0.1:9/v1", dimensions=["goals"])
+        with pytest.raises(ConfigError, match="at least one"):
+            judges.from_spec("tiny@http://127.0.0.1:9/v1", dimensions=[])
 
     @pytest.mark.parametrize("spec", ["gpt4", "outcom", "local/smollm"])
     def test_an_unknown_one_suggests_the_nearest(self, spec):
