@@ -186,7 +186,7 @@ def main() -> None:
     parser.add_argument("result", type=Path, help="a file that baselines.report wrote")
     parser.add_argument("--out", type=Path, required=True, help="file for the page")
     options = parser.parse_args()
-    found = json.loads(options.result.readescaped(encoding="utf-8"))
+    found = json.loads(options.result.read_text(encoding="utf-8"))
     write_whole(options.out, [page(found).encode()])
 
 

@@ -61,7 +61,7 @@ class EmbeddedServer:
         params.n_ctx = _CONTEXT
         params.n_parallel = 1
         params.verbosity = -1
-        threads = os.cpu_count() or 1
+        threads = _threads()
         params.cpuparams.n_threads = threads
         params.cpuparams_batch.n_threads = threads
         try:
@@ -168,3 +168,16 @@ class EmbeddedChat(ChatModel):
             top_p=0.9,
             repeat_penalty=1.05,
         )
+
+
+def _threads() -> int:
+    """What OMP_NUM_THREADS says, as for torch; else as many as this process may run on.
+
+    Threads of llama.cpp wait for each other by spinning: one too many makes all of them slow.
+    """
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    if told.isdecimal() and int(told) > 0:
+        return int(told)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

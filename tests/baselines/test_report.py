@@ -2,9 +2,11 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
+from baselines import page
 from baselines.report import gathered, main, measures, of_seed, text
 from sotopia_gym import Rollout, Rules
 from sotopia_gym.episodes.schema import Judgement
@@ -196,3 +198,14 @@ def test_seeds_of_another_day_stay_in_the_result(folders, tmp_path, monkeypatch)
         gather(2, {"epochs": 2}, "--keep")
     alone = gather(3, {"epochs": 2})
     assert [seed["seed"] for seed in alone["seeds"]] == [3]
+
+
+def test_the_committed_result_becomes_a_page(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib", reason="the extra 'eval' is not installed")
+    result = Path(page.__file__).parent / "results" / "sotopia_pi_cpu.json"
+    made = tmp_path / "page.html"
+    monkeypatch.setattr("sys.argv", ["page", str(result), "--out", str(made)])
+    page.main()
+    text = made.read_text(encoding="utf-8")
+    assert text.count("<figure>") >= 3
+    assert "bc+sr" in text
