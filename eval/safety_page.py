@@ -49,7 +49,10 @@ def tables(found: Mapping[str, Any]) -> Iterator[Table]:
     yield (
         "Published, by another protocol: one task, other coders, partners and definitions",
         ["role", "measure", *(row["model"] for row in published)],
-        [[ROLES[r], m, *(_n(row["roles"][r][m]) for row in published)] for r, m in coded],
+        [
+            [ROLES[r], m.replace("_", " "), *(_n(row["roles"][r][m]) for row in published)]
+            for r, m in coded
+        ],
     )
     names = sorted({name for of in found["counts"].values() for name in of})
     yield (
