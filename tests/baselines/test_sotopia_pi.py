@@ -22,7 +22,7 @@ from tests import fault_server as faults
 from tests.tiny_model import save_tiny_model
 
 ROOT = Path(__file__).parents[2]
-FULL_SIZE = sorted(path.stem for path in CONFIGS.glob("*7b*.toml"))
+FULL_SIZE = sorted(path.stem for path in CONFIGS.glob("sotopia_pi*7b*.toml"))
 
 
 def tiny(model, *changes):

@@ -354,7 +354,7 @@ class Scripted(ChatModel):
 
 def test_the_command_draws_the_answers_of_a_language_model(tmp_path, monkeypatch, capsys):
     model = Scripted()
-    monkeypatch.setattr("sotopia_gym.llm.spec.chat_model", lambda _spec: model)
+    monkeypatch.setattr("sotopia_gym.llm.spec.chat_model", lambda *_: model)
     files = ["--json", str(tmp_path / "r.json"), "--html", str(tmp_path / "r.html")]
     assert robustness.main(["--judge", "gpt-4", "--count", "2", *files]) == 0
     found = json.loads((tmp_path / "r.json").read_text())
