@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import platform
 import shlex
@@ -49,6 +48,7 @@ from eval.agreement_scores import (
     model_seats,
     rated_twice,
 )
+from eval.commands import named, rounded
 from sotopia_gym.benchmark.published import PEOPLE, published_agreement, published_rows
 from sotopia_gym.episodes.dimensions import DIMENSIONS
 from sotopia_gym.episodes.schema import Episode
@@ -427,7 +427,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the study, print it, and write what is asked for."""
     options = _arguments(arguments)
     try:
-        journals = _named(options.episodes)
+        given = named("--episodes", "FILE", options.episodes)
+        journals = {arm: Path(path) for arm, path in given.items()}
         folder = options.ratings
         if folder is None and not journals:
             data = os.environ.get("SOTOPIA_GYM_TEST_DATA", "../shared/data")
@@ -447,7 +448,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         }
         print(text(found))
         if options.json is not None:
-            write_whole(options.json, [json.dumps(_rounded(found), indent=1).encode() + b"\n"])
+            write_whole(options.json, [json.dumps(rounded(found), indent=1).encode() + b"\n"])
         if options.html is not None:
             write_whole(options.html, [agreement_page.page(found).encode()])
     except (SotopiaGymError, OSError) as error:
@@ -463,21 +464,11 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--ratings", type=Path, metavar="FOLDER", help="SOTOPIA's human evaluation")
-    parser.add_argument("--episodes", nargs="+", default=[], metavar="ARM=FILE", help="journals")
+    parser.add_argument("--episodes", nargs="+", default=[], metavar="NAME=FILE", help="journals")
     parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
     parser.add_argument("--json", type=Path, metavar="FILE", help="file for all numbers")
     parser.add_argument("--html", "--out", type=Path, metavar="FILE", help="file for a page")
     return parser.parse_args(arguments)
-
-
-def _named(given: Iterable[str]) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for each in given:
-        arm, equals, path = each.partition("=")
-        if not equals or not arm or not path or arm in found:
-            raise ConfigError(f"--episodes takes ARM=FILE, each arm once; got {each!r}.")
-        found[arm] = Path(path)
-    return found
 
 
 def _command(folder: Path | None, journals: Mapping[str, Path], options: argparse.Namespace) -> str:
@@ -489,17 +480,6 @@ def _command(folder: Path | None, journals: Mapping[str, Path], options: argpars
     )
     words += ["--seed", str(options.seed)]
     return shlex.join(words)
-
-
-def _rounded(value: Any) -> Any:
-    """Numbers to four places: the last ones differ between machines."""
-    if isinstance(value, float):
-        return round(value, 4) if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _rounded(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_rounded(each) for each in value]
-    return value
 
 
 if __name__ == "__main__":

@@ -24,13 +24,12 @@ import argparse
 import hashlib
 import json
 import logging
-import math
 import os
 import platform
 import shlex
 import sys
 import tempfile
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
 from importlib.metadata import version
@@ -40,6 +39,7 @@ from typing import Any, Final
 import numpy as np
 
 from eval import knowledge_page
+from eval.commands import named, rounded
 from eval.judging import Progress
 from eval.knowledge_tasks import METRICS, QUESTIONS, formats, harness_tasks
 from sotopia_gym.benchmark.published import published_knowledge
@@ -260,7 +260,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Ask, print what came out, and write what is asked for."""
     options = _arguments(arguments)
     try:
-        models = _named(options.models)
+        models = named("--models", "MODEL", options.models)
         if options.tasks == "small":
             # Read when the libraries are first imported, which is below.
             os.environ |= _OFFLINE
@@ -317,7 +317,7 @@ def _run(models: Mapping[str, str], options: argparse.Namespace) -> dict[str, An
         },
         **about,
         "method": METHOD,
-        "cells": _rounded(gathered(cells, options.seed)),
+        "cells": rounded(gathered(cells, options.seed)),
         "published": [row.model_dump() for row in published_knowledge()],
     }
 
@@ -346,16 +346,6 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _named(given: Iterable[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for each in given:
-        name, _, spec = each.partition("=")
-        if not name or not spec or name in found:
-            raise ConfigError(f"--models takes NAME=MODEL, each name once; got {each!r}.")
-        found[name] = spec
-    return found
-
-
 def _id(*parts: Hashable) -> str:
     return " ".join(map(str, parts))
 
@@ -376,17 +366,6 @@ def _command(models: Mapping[str, str], options: argparse.Namespace) -> str:
     words += ["--limit", str(options.limit)] * (options.limit is not None)
     words += ["--seed", str(options.seed)]
     return shlex.join(words)
-
-
-def _rounded(value: Any) -> Any:
-    """Numbers to four places: the last ones differ between machines."""
-    if isinstance(value, float):
-        return round(value, 4) if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _rounded(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_rounded(each) for each in value]
-    return value
 
 
 if __name__ == "__main__":

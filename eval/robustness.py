@@ -34,6 +34,7 @@ from typing import Any, Final
 import sotopia_gym
 from eval import robustness_page
 from eval.agreement import RESAMPLES, Estimate, intraclass, pairwise_agreement
+from eval.commands import rounded
 from eval.judging import Progress, judged, make_judge
 from eval.robustness_edits import EDITS, IDENTITY, SIDES, Edit
 from sotopia_gym import Episode, SocialEnv, load_suite
@@ -370,11 +371,11 @@ def study(options: argparse.Namespace, judge: Judge, drawing: Sequence[Judge]) -
         ],
         "records": [progress.done[step.id] for step in planned],
     }
-    rounded: dict[str, Any] = _rounded(found)
-    lines = json.dumps(rounded, indent=1, ensure_ascii=False)
+    written: dict[str, Any] = rounded(found)
+    lines = json.dumps(written, indent=1, ensure_ascii=False)
     write_whole(options.json, [lines.encode() + b"\n"])
     progress.path.unlink()
-    return rounded
+    return written
 
 
 def _digest(planned: Sequence[Step]) -> str:
@@ -389,17 +390,6 @@ def _shown(progress: Progress, step: Step) -> str:
     done = progress.done[step.id]
     scores = (done["scores"][who].get("goal") for who in step.seats)
     return " ".join("-" if score is None else f"{score:g}" for score in scores)
-
-
-def _rounded(value: Any) -> Any:
-    """Numbers to four places: the last ones differ between machines."""
-    if isinstance(value, float):
-        return round(value, 4)
-    if isinstance(value, Mapping):
-        return {key: _rounded(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_rounded(each) for each in value]
-    return value
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:

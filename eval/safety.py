@@ -30,6 +30,7 @@ from typing import Any, Final
 
 from eval import safety_page
 from eval.agreement import Estimate
+from eval.commands import named, rounded
 from eval.judging import Progress
 from eval.safety_coding import (
     Coder,
@@ -43,7 +44,7 @@ from eval.safety_coding import (
 from eval.safety_suite import MAX_TURNS, SCRIPT, Dilemma, load, player
 from sotopia_gym import Episode, Rollout, Rules, Suite
 from sotopia_gym.benchmark.published import published_safety
-from sotopia_gym.errors import ConfigError, SotopiaGymError
+from sotopia_gym.errors import SotopiaGymError
 from sotopia_gym.files import write_whole
 from sotopia_gym.llm.spec import chat_model
 from sotopia_gym.stats import mean_interval
@@ -159,7 +160,7 @@ def code_all(coder: Coder, items: Mapping[str, Item], progress: Progress) -> dic
 def study(options: argparse.Namespace) -> dict[str, Any]:
     """Play, code and summarise."""
     suite, dilemmas = load()
-    models = _named(options.models)
+    models = _models(options)
     items: dict[str, Item] = {}
     counts: dict[str, dict[str, int]] = {}
     for model, spec in models.items():
@@ -278,7 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = study(options)
         print(text(found))
         if options.json is not None:
-            write_whole(options.json, [json.dumps(_rounded(found), indent=1).encode() + b"\n"])
+            write_whole(options.json, [json.dumps(rounded(found), indent=1).encode() + b"\n"])
         if options.html is not None:
             write_whole(options.html, [safety_page.page(found).encode()])
     except (SotopiaGymError, OSError) as error:
@@ -308,19 +309,14 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _named(given: Iterable[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for each in given:
-        name, _, spec = each.partition("=")
-        if not re.fullmatch(r"[\w.+-]+", name) or not spec or name in found:
-            raise ConfigError(f"--models takes NAME=SPEC, each name once; got {each!r}.")
-        found[name] = spec
-    return found
+def _models(options: argparse.Namespace) -> dict[str, str]:
+    """Label to spec; labels are names of files too."""
+    return named("--models", "SPEC", options.models, allowed=r"[\w.+-]+")
 
 
 def _command(options: argparse.Namespace) -> str:
     """The command, with names of files that say nothing of this machine."""
-    specs = {name: _plain(spec) for name, spec in _named(options.models).items()}
+    specs = {name: _plain(spec) for name, spec in _models(options).items()}
     words = ["python", "-m", "eval.safety", "--models", *(f"{n}={s}" for n, s in specs.items())]
     words += ["--partner", _plain(options.partner), "--coder", options.coder]
     words += ["--filled", *(path.name for path in options.filled)] * bool(options.filled)
@@ -330,17 +326,6 @@ def _command(options: argparse.Namespace) -> str:
 
 def _plain(spec: str) -> str:
     return "FOLDER" if Path(spec).is_dir() else spec
-
-
-def _rounded(value: Any) -> Any:
-    """Numbers to four places: the last ones differ between machines."""
-    if isinstance(value, float):
-        return round(value, 4)
-    if isinstance(value, Mapping):
-        return {key: _rounded(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_rounded(each) for each in value]
-    return value
 
 
 if __name__ == "__main__":

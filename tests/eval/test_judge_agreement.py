@@ -510,7 +510,7 @@ def test_the_command_writes_numbers_and_a_page_that_needs_no_network(
 @pytest.mark.parametrize("given", ["base", "=x", "base="])
 def test_arms_have_names_and_files(given, capsys):
     assert judge_agreement.main(["--episodes", given]) == 1
-    assert "ARM=FILE" in capsys.readouterr().err
+    assert "NAME=FILE" in capsys.readouterr().err
 
 
 def test_without_arguments_the_data_is_found_by_the_environment(folder, monkeypatch, capsys):

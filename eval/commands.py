@@ -1,0 +1,42 @@
+"""What the commands of studies have in common: named arguments, and numbers as they are written."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sotopia_gym.errors import ConfigError
+
+
+def named(option: str, what: str, given: Iterable[str], *, allowed: str = ".+") -> dict[str, str]:
+    """Arguments with a name each, as NAME=WHAT.
+
+    Args:
+        option: The option they are of, for messages.
+        what: What a name is given to, likewise.
+        given: The arguments.
+        allowed: A regular expression for names.
+
+    Raises:
+        ConfigError: If one has no name, one that is not allowed, or another's.
+    """
+    found: dict[str, str] = {}
+    for each in given:
+        name, _, value = each.partition("=")
+        if not re.fullmatch(allowed, name) or not value or name in found:
+            raise ConfigError(f"{option} takes NAME={what}, each name once; got {each!r}.")
+        found[name] = value
+    return found
+
+
+def rounded(value: Any) -> Any:
+    """Numbers to four places: the last ones differ between machines. None for what is no number."""
+    if isinstance(value, float):
+        return round(value, 4) if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: rounded(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(each) for each in value]
+    return value
