@@ -61,7 +61,8 @@ class Estimate:
             one, two = getattr(self, name), getattr(other, name)
             return one | two if isinstance(one, frozenset) else one + two
 
-        return Estimate(**{each.name: both(each.name) for each in fields(self)})  # type: ignore[arg-type]
+        summed = {each.name: both(each.name) for each in fields(self)}
+        return Estimate(**summed)  # type: ignore[arg-type]  # each is of its field's type
 
     def __str__(self) -> str:
         cost = f"${self.dollars:,.2f}" + (" and more" if self.unpriced else "")

@@ -117,15 +117,26 @@ def measure_floors(study: Study, folder: Path, inputs: Folders) -> Facts:
 
 def policy_of(study: Study, inputs: Folders, name: str) -> Agent:
     """The model among the inputs, ready to play as the study says; ``name`` is for episodes."""
+    return load_policy(study, model_of(inputs), f"{study.name}/{name}")
+
+
+def load_policy(study: Study, path: str, name: str) -> PolicyAgent:
+    """A model, ready to play as the study says.
+
+    Args:
+        study: How it is asked, and sampled.
+        path: Its folder, or its name on the hub.
+        name: What episodes call it.
+    """
     from sotopia_gym.agents.decoding import Sampling
     from sotopia_gym.agents.policy import PolicyAgent
 
     model = study.model
     policy = PolicyAgent.load(
-        model_of(inputs),
+        path,
         prompt=PROMPTS[model.prompt],
         guided=model.guided,
-        name=f"{study.name}/{name}",
+        name=name,
         dtype=model.dtype,
         exact=model.exact,
         max_batch=model.max_batch,

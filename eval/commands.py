@@ -1,10 +1,12 @@
-"""What the commands of studies have in common: named arguments, and numbers as they are written."""
+"""What commands of studies share: named arguments, and how results and numbers are written."""
 
 from __future__ import annotations
 
 import math
+import platform
 import re
 from collections.abc import Iterable, Mapping
+from datetime import date
 from typing import Any
 
 from sotopia_gym.errors import ConfigError
@@ -29,6 +31,15 @@ def named(option: str, what: str, given: Iterable[str], *, allowed: str = ".+") 
             raise ConfigError(f"{option} takes NAME={what}, each name once; got {each!r}.")
         found[name] = value
     return found
+
+
+def made_by(command: str) -> dict[str, str]:
+    """What a result says of its making: the command, the date, and the machine without its name."""
+    return {
+        "command": command,
+        "date": date.today().isoformat(),
+        "machine": f"{platform.machine()}, {platform.system()}, python {platform.python_version()}",
+    }
 
 
 def rounded(value: Any) -> Any:

@@ -22,13 +22,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -48,7 +46,7 @@ from eval.agreement_scores import (
     model_seats,
     rated_twice,
 )
-from eval.commands import named, rounded
+from eval.commands import made_by, named, rounded
 from sotopia_gym.benchmark.published import PEOPLE, published_agreement, published_rows
 from sotopia_gym.episodes.dimensions import DIMENSIONS
 from sotopia_gym.episodes.schema import Episode
@@ -434,10 +432,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             data = os.environ.get("SOTOPIA_GYM_TEST_DATA", "../shared/data")
             folder = Path(data) / "human-eval"
         found = {
-            "command": _command(folder, journals, options),
-            "date": date.today().isoformat(),
-            "machine": f"{platform.machine()}, {platform.system()}, "
-            f"python {platform.python_version()}",
+            **made_by(_command(folder, journals, options)),
             "versions": {
                 name: version(name) for name in ("sotopia-gym", "numpy", "scipy", "krippendorff")
             },

@@ -25,13 +25,11 @@ import hashlib
 import json
 import logging
 import os
-import platform
 import shlex
 import sys
 import tempfile
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -39,7 +37,7 @@ from typing import Any, Final
 import numpy as np
 
 from eval import knowledge_page
-from eval.commands import named, rounded
+from eval.commands import made_by, named, rounded
 from eval.judging import Progress
 from eval.knowledge_tasks import METRICS, QUESTIONS, formats, harness_tasks
 from sotopia_gym.benchmark.published import published_knowledge
@@ -309,9 +307,7 @@ def _run(models: Mapping[str, str], options: argparse.Namespace) -> dict[str, An
         for form, shots in wanted
     }
     return {
-        "command": _command(shown, options),
-        "date": date.today().isoformat(),
-        "machine": f"{platform.machine()}, {platform.system()}, python {platform.python_version()}",
+        **made_by(_command(shown, options)),
         "versions": {
             name: version(name) for name in ("sotopia-gym", "lm-eval", "torch", "transformers")
         },

@@ -454,7 +454,9 @@ def _goals(name: str, path: Path) -> dict[str, list[float]]:
         raise ConfigError(f"there is no journal {path} (of {name!r}).")
     found: dict[str, list[float]] = {}
     for episode in latest(path):
-        for seat in episode.seats if episode.judgement is not None else ():
+        if episode.judgement is None:
+            continue
+        for seat in episode.seats:
             goal = episode.judgement.goal(seat)
             if goal is not None:
                 found.setdefault(episode.task.task_id, []).append(goal)
@@ -465,7 +467,9 @@ def _mean_goal(goals: Mapping[str, Sequence[float]]) -> Cell:
     pairs = [(goal, task) for task, of in sorted(goals.items()) for goal in of]
     values, clusters = zip(*pairs, strict=True)
     found = mean_interval(values, clusters)
-    return Cell(found.mean, *(None if math.isnan(it) else it for it in (found.low, found.high)))
+    if math.isnan(found.low):
+        return Cell(found.mean)
+    return Cell(found.mean, found.low, found.high)
 
 
 # --- Layout

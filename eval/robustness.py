@@ -20,21 +20,19 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import platform
 import random
 import re
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
 import sotopia_gym
 from eval import robustness_page
 from eval.agreement import RESAMPLES, Estimate, intraclass, pairwise_agreement
-from eval.commands import rounded
+from eval.commands import made_by, rounded
 from eval.judging import Progress, judged, make_judge
 from eval.robustness_edits import EDITS, IDENTITY, SIDES, Edit
 from sotopia_gym import Episode, SocialEnv, load_suite
@@ -267,7 +265,7 @@ def change(pairs: _Before) -> dict[str, Any]:
     told: dict[str, Any] = {"pairs": len(pairs), "unscored": len(pairs) - len(scored)}
     if not scored:
         return told
-    changes = [float(after) - float(before) for _, before, after in scored]  # type: ignore[arg-type]
+    changes = [float(after) - float(before) for _, before, after in scored]  # type: ignore[arg-type]  # none is None
     interval = mean_interval(changes, [n for n, *_ in scored], resamples=RESAMPLES)
     return told | {
         "before": sum(before or 0.0 for _, before, _ in scored) / len(scored),
@@ -356,9 +354,7 @@ def study(options: argparse.Namespace, judge: Judge, drawing: Sequence[Judge]) -
     for each in (judge, *drawing):
         each.close()
     found = {
-        "command": _command(options),
-        "date": date.today().isoformat(),
-        "machine": f"{platform.machine()}, python {platform.python_version()}",
+        **made_by(_command(options)),
         **about,
         "temperature of drawn answers": TEMPERATURE,
         "method": METHOD,

@@ -16,21 +16,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import re
 import shlex
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 from eval import safety_page
 from eval.agreement import Estimate
-from eval.commands import named, rounded
+from eval.commands import made_by, named, rounded
 from eval.judging import Progress
 from eval.safety_coding import (
     Coder,
@@ -191,9 +189,7 @@ def study(options: argparse.Namespace) -> dict[str, Any]:
     found = list(_coded(items, sources))
     first, last = next(iter(models)), list(models)[-1]
     return {
-        "command": _command(options),
-        "date": date.today().isoformat(),
-        "machine": f"{platform.machine()}, {platform.system()}, python {platform.python_version()}",
+        **made_by(_command(options)),
         "versions": {name: version(name) for name in ("sotopia-gym", "numpy", "glin-profanity")},
         "seed": options.seed,
         "suite": {"dilemmas": len(suite), "version": suite.version, "sha256": suite.sha256},

@@ -159,7 +159,7 @@ def _done(episode: Episode, role: str) -> list[Event]:
 @lru_cache(maxsize=1)
 def _lexicon() -> Any:
     try:
-        from glin_profanity import Filter  # type: ignore[import-untyped]
+        from glin_profanity import Filter
     except ImportError as error:
         raise missing_extra("glin-profanity", "eval", "counting toxic words") from error
     return Filter({"languages": ["english"], "detect_leetspeak": True})

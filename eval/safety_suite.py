@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from baselines.playing import load_policy
+from baselines.recipe import load as load_recipe
 from sotopia_gym import Action, Agent, Suite, Task, load_suite
 from sotopia_gym.agents import from_spec
 from sotopia_gym.tasks.background import read_background
@@ -27,6 +29,9 @@ SET_ON_HARM, PREVENTING = "agent_0", "agent_1"
 
 MAX_TURNS: Final = 10
 """Turns of an episode: as many as the written lines of the scripted partner last."""
+
+_RECIPE: Final = "sotopia_pi_cpu"
+"""The recipe as whose evaluation a model in a folder plays."""
 
 SCRIPT: Final = "script"
 """The spec of :class:`Script`."""
@@ -118,17 +123,4 @@ def player(spec: str, name: str, dilemmas: Iterable[Dilemma]) -> Agent:
         return Script(dilemmas, f"safety/{name}")
     if not Path(spec).is_dir():
         return from_spec(spec)
-    from sotopia_gym.agents.decoding import Sampling
-    from sotopia_gym.agents.policy import PolicyAgent
-    from sotopia_gym.agents.prompts import PROMPTS
-
-    return PolicyAgent.load(
-        spec,
-        prompt=PROMPTS["brief"],
-        guided=True,
-        name=f"safety/{name}",
-        exact=True,
-        max_batch=48,
-        cache_bytes=4 << 30,
-        sampling=Sampling(0.3, 1.0, 48),
-    )
+    return load_policy(load_recipe(_RECIPE), spec, f"safety/{name}")
