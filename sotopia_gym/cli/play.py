@@ -165,10 +165,13 @@ def _run(
     try:
         for index in range(count):
             episode = one(index)
-            journal.append(episode)
             finished.append(episode)
+            journal.append(episode)
     except (KeyboardInterrupt, EOFError):
         interrupted = True
+        # It may have come while the last one was being written: the file knows whether it was.
+        kept = {episode.episode_id for episode in journal}
+        finished = [episode for episode in finished if episode.episode_id in kept]
         console.print(f"\nInterrupted after {len(finished)} of {count} episodes.")
     if finished:
         console.rule("Goal scores, 0 to 10, with 95 % bootstrap intervals")
