@@ -22,8 +22,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
 from pydantic import BaseModel, ConfigDict, Field
+from torch.nn.functional import pad
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
@@ -80,7 +82,7 @@ def run(job: rl.Run) -> list[dict[str, float]]:
     sampler = policy.sampler
     rollouts = GroupRollouts(job.source, _shuffle(job.seed) if job.control else None)
     checkpoints = job.folder / "checkpoints"
-    trainer = GRPOTrainer(
+    trainer = Trainer(
         model=sampler.model,
         reward_funcs=rollouts.scores,
         args=arguments(job, rollouts.rows, checkpoints),
@@ -143,6 +145,40 @@ def arguments(job: rl.Run, rows: int, checkpoints: Path) -> GRPOConfig:
         vllm_mode="server",
         vllm_server_base_url=settings.vllm,
     )
+
+
+class Trainer(GRPOTrainer):
+    """TRL's trainer, which fills all rows of a batch up to its longest; here none is read so.
+
+    Conversations differ in length, and most of such a batch would be padding.
+    """
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        **options: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        size = batch_size or len(input_ids)
+        parts = []
+        for ids, mask in zip(input_ids.split(size), attention_mask.split(size), strict=True):
+            used = mask.any(0).nonzero()[:, 0]
+            begin, end = int(used[0]), int(used[-1]) + 1
+            after = ids.shape[1] - end
+            found = super()._get_per_token_logps_and_entropies(
+                model, ids[:, begin:end], mask[:, begin:end], logits_to_keep - after, **options
+            )
+            parts.append([None if it is None else pad(it, (0, after)) for it in found[:2]])
+            parts[-1].append(found[2])
+        logprobs, entropies, losses = zip(*parts, strict=True)
+        return (
+            torch.cat(logprobs),
+            None if entropies[0] is None else torch.cat(entropies),
+            None if losses[0] is None else torch.stack(losses).mean(),
+        )
 
 
 class _Guard(TrainerCallback):

@@ -145,6 +145,48 @@ def test_what_is_measured_is_not_what_settings_were_chosen_on(model, tmp_path):
     ]
 
 
+@pytest.mark.filterwarnings("ignore:You are using 'rollout_func'")
+def test_grpo_reads_no_padding_and_finds_what_trl_finds(model, tmp_path, monkeypatch):
+    from datasets import Dataset
+    from trl import GRPOConfig, GRPOTrainer
+
+    trainer = grpo.Trainer(
+        model=model,
+        reward_funcs=lambda completions, **_: [0.0] * len(completions),
+        args=GRPOConfig(
+            output_dir=str(tmp_path),
+            report_to="none",
+            use_cpu=True,
+            bf16=False,
+            activation_checkpointing=False,
+        ),
+        train_dataset=Dataset.from_dict({"prompt": ["x"]}),
+    )
+    # Rows of 5, 9 and 4 ids: prompts to the left of column 6, what follows to the right.
+    ids = torch.randint(3, 90, (3, 13), generator=torch.Generator().manual_seed(0))
+    mask = torch.zeros_like(ids)
+    for row, (begin, end) in enumerate([(3, 8), (0, 9), (5, 9)]):
+        mask[row, begin:end] = 1
+    read = []
+    whole = GRPOTrainer._get_per_token_logps_and_entropies
+
+    def noted(self, network, ids, *rest, **options):
+        read.append(tuple(ids.shape))
+        return whole(self, network, ids, *rest, **options)
+
+    monkeypatch.setattr(GRPOTrainer, "_get_per_token_logps_and_entropies", noted)
+    with torch.no_grad():
+        options = {"batch_size": 1, "compute_entropy": True}
+        expected = whole(trainer, trainer.model, ids, mask, 7, **options)
+        found = trainer._get_per_token_logps_and_entropies(trainer.model, ids, mask, 7, **options)
+    assert read == [(1, 5), (1, 9), (1, 4)]
+    for one, other in zip(found[:2], expected[:2], strict=True):
+        own = mask[:, 6:].bool()
+        assert one.shape == other.shape == (3, 7)
+        assert torch.allclose(one[own], other[own], atol=1e-5)
+        assert (one[own] != 0).all()
+
+
 @pytest.mark.parametrize("name", [path.stem for path in CONFIGS.glob("rl_*.toml")])
 @pytest.mark.parametrize("method", METHODS)
 def test_every_recipe_is_one(name, method):
