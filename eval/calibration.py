@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from eval.commands import made_by
 from sotopia_gym import Episode
 from sotopia_gym.episodes.importers import import_episodes
 from sotopia_gym.files import write_whole
@@ -86,10 +85,9 @@ def main() -> None:
     episodes = list(import_episodes([arguments.folder / name for name in FILES]).episodes)
     pairs = rated_twice(episodes)
     result = {
-        "command": f"python -m eval.calibration FOLDER --splits {arguments.splits} "
-        f"--seed {arguments.seed}",
-        "date": date.today().isoformat(),
-        "machine": f"{platform.machine()}, python {platform.python_version()}",
+        **made_by(
+            f"python -m eval.calibration FOLDER --splits {arguments.splits} --seed {arguments.seed}"
+        ),
         "data": "SOTOPIA's human evaluation: " + ", ".join(FILES),
         "splits": f"{arguments.splits}, by scenario, {TRAINING_SHARE:.0%} for fitting",
         "dimensions": {

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
-from datetime import date
 from pathlib import Path
 from typing import Any
 
+from eval.commands import made_by
 from sotopia_gym import Rollout
 from sotopia_gym.files import write_whole
 from sotopia_gym.stats import mean_interval
@@ -117,10 +116,10 @@ def main() -> None:
         agreements = [expert.result() for expert in experts]
     show(rows, agreements)
     result = {
-        "command": f"python -m eval.families --tasks {arguments.tasks}"
-        + (f" --families {arguments.families}" if names != list(families()) else ""),
-        "date": date.today().isoformat(),
-        "machine": f"{platform.machine()}, python {platform.python_version()}",
+        **made_by(
+            f"python -m eval.families --tasks {arguments.tasks}"
+            + (f" --families {arguments.families}" if names != list(families()) else "")
+        ),
         "rows": rows,
         "experts agree": agreements,
     }

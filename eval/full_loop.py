@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
-from datetime import date
 from pathlib import Path
 
 import sotopia_gym
+from eval.commands import made_by
 from sotopia_gym import Episode
 from sotopia_gym.agents.llm import LLMAgent
 from sotopia_gym.agents.prompts import SMALL
@@ -74,10 +73,9 @@ def main() -> None:
     scored = [j for j in judgements if j.scored]
     complete = [j for j in scored if all(set(by) == set(DIMENSIONS) for by in j.scores.values())]
     result = {
-        "command": f"python -m eval.full_loop --episodes {arguments.episodes} "
-        f"--seed {arguments.seed}",
-        "date": date.today().isoformat(),
-        "machine": f"{platform.machine()}, python {platform.python_version()}",
+        **made_by(
+            f"python -m eval.full_loop --episodes {arguments.episodes} --seed {arguments.seed}"
+        ),
         "model": MODEL,
         "episodes": len(episodes),
         "max_turns": MAX_TURNS,

@@ -21,11 +21,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -34,6 +32,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from eval.commands import made_by
 from sotopia_gym import Action, NumericEnv, NumericSoloEnv, Rollout, Task
 from sotopia_gym.agents.scripted import PARTNERS
 from sotopia_gym.envs.numeric import LEVELS
@@ -369,10 +368,10 @@ def main() -> None:
     chance = at_random(arguments.seed)
     players["random"] = shares(played, [play(chance, game) for game in played], best)
     result: dict[str, Any] = {
-        "command": f"python -m eval.numeric --steps {arguments.steps} --tasks {arguments.tasks} "
-        f"--seed {arguments.seed}" + (" --self-play" if arguments.self_play else ""),
-        "date": date.today().isoformat(),
-        "machine": f"{platform.machine()}, python {platform.python_version()}",
+        **made_by(
+            f"python -m eval.numeric --steps {arguments.steps} --tasks {arguments.tasks} "
+            f"--seed {arguments.seed}" + (" --self-play" if arguments.self_play else "")
+        ),
         "versions": versions,
         "seed": arguments.seed,
         "optimum": {"games": len(played), "reached": reached},

@@ -20,17 +20,16 @@ import argparse
 import asyncio
 import json
 import math
-import platform
 import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from datetime import date
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from eval.commands import made_by
 from sotopia_gym.errors import SotopiaGymError
 from sotopia_gym.files import write_whole
 from sotopia_gym.outcomes import OutcomeReader, Said, from_spec
@@ -537,9 +536,7 @@ def _all(options: argparse.Namespace, measured: Callable[[Path, str], dict[str, 
     results = [measured(path, format_of(path)) for path in files]
     extra = f" --reader {options.reader}" if options.reader != "rules" else ""
     whole = {
-        "command": f"python -m eval.outcome_reading --all FOLDER{extra}",
-        "date": date.today().isoformat(),
-        "machine": f"{platform.machine()}, python {platform.python_version()}",
+        **made_by(f"python -m eval.outcome_reading --all FOLDER{extra}"),
         "results": results,
     }
     _tell(results, whole, as_json=options.json)

@@ -16,15 +16,14 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import platform
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import sotopia_gym
+from eval.commands import made_by
 from eval.judging import Progress, judged, make_judge
 from sotopia_gym import Action, Episode, SocialEnv
 from sotopia_gym.envs.dialogue import ActionType, Event
@@ -258,10 +257,9 @@ def main() -> None:
     }
     limit = "" if arguments.limit is None else f" --limit {arguments.limit}"
     result = {
-        "command": f"python -m eval.red_team --judge {arguments.judge}{limit} "
-        f"--seed {arguments.seed}",
-        "date": date.today().isoformat(),
-        "machine": f"{platform.machine()}, python {platform.python_version()}",
+        **made_by(
+            f"python -m eval.red_team --judge {arguments.judge}{limit} --seed {arguments.seed}"
+        ),
         "model": judge.name,
         "prompt": judge.prompt,
         "seed": arguments.seed,
