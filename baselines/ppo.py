@@ -412,7 +412,8 @@ class PPO:
     def _precision(self) -> AbstractContextManager[Any]:
         if not self.settings.bfloat16:
             return nullcontext()
-        return torch.autocast(self.model.device.type, dtype=torch.bfloat16)
+        cast: AbstractContextManager[Any] = torch.autocast(self.model.device.type, torch.bfloat16)
+        return cast
 
 
 @dataclass(frozen=True, slots=True)

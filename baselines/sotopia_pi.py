@@ -306,7 +306,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # TRL tells its makers about every training, and waits for them where there is no network.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
-        recipe = load(options.config, options.set)
+        recipe: Recipe = load(options.config, options.set)
         out = options.out or Path("runs") / recipe.name
         steps = pipeline(recipe, options.seed, out)
         if options.only:

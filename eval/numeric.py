@@ -134,7 +134,7 @@ def play(policy: Policy, game: Game) -> float:
 
 def expert(played: Sequence[Game]) -> list[float]:
     """The goal scores of the scripted expert."""
-    goals = {}
+    goals: dict[tuple[str, str, str], float] = {}
     suite = list({game.task.task_id: game.task for game in played}.values())
     partners = list({game.partner: None for game in played})
     run = Rollout(suite, "scripted/expert", partners, judge="outcome", every_partner=True)
@@ -143,6 +143,7 @@ def expert(played: Sequence[Game]) -> list[float]:
         assert episode.focal is not None
         (partner,) = (name for role, name in episode.agents.items() if role != episode.focal)
         goal = episode.judgement.goal(episode.focal)
+        assert goal is not None
         goals[episode.task.task_id, episode.focal, partner] = goal
     return [goals[game.task.task_id, game.role, game.partner] for game in played]
 
@@ -261,7 +262,7 @@ def shares(played: Sequence[Game], goals: Sequence[float], best: Sequence[float]
     The share is the mean goal divided by the mean optimum, and the same with what no deal is worth
     taken from both. Whole tasks are resampled.
     """
-    table = {}
+    table: dict[str, Any] = {}
     for split, partners in PARTNERS.items():
         rows = [
             (game.task.task_id, goal, most)

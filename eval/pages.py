@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import html
 import io
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
 
 from sotopia_gym.errors import missing_extra
 
@@ -73,8 +73,7 @@ def figure(drawn: Figure, caption: str) -> str:
 
     text = io.StringIO()
     # Without a date, and with ids that depend on the content only, equal results give equal pages.
-    settings: Mapping[str, Any] = {"svg.hashsalt": "sotopia-gym"}
-    with rc_context(settings):
+    with rc_context({"svg.hashsalt": "sotopia-gym"}):
         drawn.savefig(text, format="svg", metadata={"Date": None})
     drawing = text.getvalue()
     drawing = drawing[drawing.index("<svg") :]
