@@ -32,8 +32,9 @@ from trl import GRPOConfig, GRPOTrainer
 from baselines import rl
 from sotopia_gym.agents.sampling import Sampler
 from sotopia_gym.agents.served import ServedSampler
-from sotopia_gym.errors import TrainingError
+from sotopia_gym.errors import ConfigError, TrainingError
 from sotopia_gym.integrations.grpo import GroupRollouts
+from sotopia_gym.integrations.trl import CHECKPOINTS, go_on, last_checkpoint
 
 
 class Settings(BaseModel):
@@ -41,9 +42,9 @@ class Settings(BaseModel):
 
     Attributes:
         learning_rate: Of AdamW, constant.
-        beta: Weight of the divergence from the start; 0 does without, and is cheaper.
+        beta: Weight of the divergence from the start; 0 does without, and is cheaper, but then
+            nobody knows it, so that the recipe must have no ``max_kl``.
         epsilon: How far the ratio of probabilities may go from 1 before an id stops counting.
-        num_iterations: How often a batch is read.
         micro_batch: Rows that are read at a time.
         max_grad_norm: Norm that gradients are clipped to.
         loss_type: How ids are averaged.
@@ -59,7 +60,6 @@ class Settings(BaseModel):
     learning_rate: float = Field(default=1e-5, gt=0)
     beta: float = Field(default=0.02, ge=0)
     epsilon: float = Field(default=0.2, gt=0)
-    num_iterations: int = Field(default=1, ge=1)
     micro_batch: int = Field(default=2, ge=1)
     max_grad_norm: float = Field(default=1.0, gt=0)
     loss_type: str = "dapo"
@@ -75,13 +75,18 @@ def run(job: rl.Run) -> list[dict[str, float]]:
     # TRL warns at every start that rollout_func may change; constraints.txt pins the version.
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     policy, settings = job.source.policy, job.settings
+    if job.recipe.max_kl is not None and not settings.beta:
+        raise ConfigError(
+            f"max_kl is {job.recipe.max_kl}, but with beta = 0 the divergence is not measured; set "
+            "training.grpo.beta above 0, or max_kl to null."
+        )
     if settings.lora:
-        policy.sampler.model = rl.adapters(policy.sampler.model, settings.lora)
+        policy.sampler.model = rl.adapters(policy.sampler.model, settings.lora, job.seed)
     if settings.vllm is not None:
         policy.sampler = served(policy.sampler, settings.vllm)
     sampler = policy.sampler
     rollouts = GroupRollouts(job.source, _shuffle(job.seed) if job.control else None)
-    checkpoints = job.folder / "checkpoints"
+    checkpoints = job.folder / CHECKPOINTS
     trainer = Trainer(
         model=sampler.model,
         reward_funcs=rollouts.scores,
@@ -89,9 +94,9 @@ def run(job: rl.Run) -> list[dict[str, float]]:
         train_dataset=Dataset.from_dict({"prompt": rollouts.prompts(job.recipe.iterations)}),
         processing_class=sampler.tokenizer,
         rollout_func=rollouts,
-        callbacks=[_Guard(job.recipe.max_kl)],
+        callbacks=[_Guard(job.recipe.max_kl, rollouts)],
     )
-    trainer.train(resume_from_checkpoint=any(checkpoints.glob("checkpoint-*")))
+    go_on(trainer, checkpoints)
     sampler.save(job.folder / "model")
     shutil.rmtree(checkpoints)
     return [_told(entry) for entry in trainer.state.log_history if "reward" in entry]
@@ -126,16 +131,15 @@ def arguments(job: rl.Run, rows: int, checkpoints: Path) -> GRPOConfig:
         lr_scheduler_type="constant",
         beta=settings.beta,
         epsilon=settings.epsilon,
-        num_iterations=settings.num_iterations,
         max_grad_norm=settings.max_grad_norm,
         loss_type=settings.loss_type,
         scale_rewards=settings.scale_rewards,
-        max_steps=job.recipe.iterations * settings.num_iterations,
+        max_steps=job.recipe.iterations,
         activation_checkpointing=settings.activation_checkpointing,
         logging_steps=1,
         logging_nan_inf_filter=False,
         save_steps=job.recipe.save_every,
-        save_total_limit=1,
+        save_total_limit=2,  # the newest is not known to be good until it has played a batch
         report_to="none",
         disable_tqdm=True,
         seed=job.seed,
@@ -182,21 +186,28 @@ class Trainer(GRPOTrainer):
 
 
 class _Guard(TrainerCallback):
-    """Stops a run that has gone wrong; the last checkpoint stays."""
+    """Stops a run that has gone wrong; the last good checkpoint stays."""
 
-    def __init__(self, max_kl: float | None) -> None:
-        self._max_kl = max_kl
+    def __init__(self, max_kl: float | None, rollouts: GroupRollouts) -> None:
+        self._max_kl, self._rollouts = max_kl, rollouts
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         found = {k: v for k, v in (logs or {}).items() if isinstance(v, int | float)}
+        if "reward" in found:
+            state.log_history[-1]["unscored"] = self._rollouts.unscored
         print(json.dumps(found), flush=True)
-        wrong = [name for name in ("loss", "reward", "kl", "grad_norm") if _is_nan(found, name)]
+        wrong = [name for name in ("loss", "grad_norm") if _is_nan(found, name)]
         if self._max_kl is not None and found.get("kl", 0.0) > self._max_kl:
             wrong.append(f"kl above {self._max_kl}")
+            # The weights that played this batch are too far away already.
+            played = Path(args.output_dir) / f"checkpoint-{state.global_step - 1}"
+            shutil.rmtree(played, ignore_errors=True)
         if wrong:
+            last, _state = last_checkpoint(Path(args.output_dir))
+            kept = f"The last good checkpoint is {last}" if last else "There is no good checkpoint"
             raise TrainingError(
-                f"step {state.global_step} went wrong ({', '.join(wrong)}) and was not kept; the "
-                f"last good checkpoint is in {args.output_dir}."
+                f"iteration {state.global_step - 1} went wrong ({', '.join(wrong)}) and was not "
+                f"kept: {json.dumps(found)}. {kept}."
             )
 
 
@@ -210,6 +221,7 @@ def _told(entry: dict[str, Any]) -> dict[str, float]:
         "iteration": entry["step"] - 1,
         "reward": entry["reward"],
         "reward_sd": entry.get("reward_std"),
+        "unscored": entry.get("unscored"),
         "kl": entry.get("kl"),
         "entropy": entry.get("entropy"),
         "clipped": entry.get("clip_ratio/region_mean"),

@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from baselines import rl
 from sotopia_gym.agents.base import derive_seed
+from sotopia_gym.integrations.trl import CHECKPOINTS
 from sotopia_gym.training.hooks import Experience, train
 from sotopia_gym.training.rewards import RunningNormaliser
 from sotopia_gym.training.trajectories import Scores, Tokens, Trajectory, collate, score
@@ -461,7 +462,7 @@ def run(job: rl.Run) -> list[dict[str, float]]:
     policy = job.source.policy.sampler
     reference = None
     if settings.lora:
-        policy.model = rl.adapters(policy.model, settings.lora)
+        policy.model = rl.adapters(policy.model, settings.lora, job.seed)
     elif settings.kl or job.recipe.max_kl is not None:
         reference = policy.frozen("reference").model.requires_grad_(False)
     kind = _Shuffled if job.control else PPO
@@ -469,14 +470,14 @@ def run(job: rl.Run) -> list[dict[str, float]]:
     history = train(
         job.source,
         learner,
-        job.folder / "checkpoints",
+        job.folder / CHECKPOINTS,
         iterations=job.recipe.iterations,
         save_every=job.recipe.save_every,
         max_kl=job.recipe.max_kl,
         progress=lambda found: print(json.dumps(dict(found)), flush=True),
     )
     policy.save(job.folder / "model")
-    shutil.rmtree(job.folder / "checkpoints")
+    shutil.rmtree(job.folder / CHECKPOINTS)
     return history
 
 

@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -40,6 +41,8 @@ from sotopia_gym.agents.policy import PolicyAgent
 from sotopia_gym.agents.prompts import PROMPTS
 from sotopia_gym.errors import SotopiaGymError
 from sotopia_gym.files import write_whole
+from sotopia_gym.integrations.trl import BASE, MODEL, whole_model
+from sotopia_gym.llm.convert import is_adapter
 from sotopia_gym.training.hooks import Experience, RolloutSource
 from sotopia_gym.training.rewards import Terminal
 from sotopia_gym.training.trajectories import Trajectory
@@ -122,14 +125,17 @@ def _with(trajectory: Trajectory, total: float) -> Trajectory:
     return replace(trajectory, rewards=(*(0.0,) * (len(trajectory.turns) - 1), total))
 
 
-def adapters(model: Any, rank: int) -> Any:
+def adapters(model: Any, rank: int, seed: int) -> Any:
     """The model with adapters of a rank on all its linear layers, which alone are trained."""
+    import torch
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
         r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM"
     )
-    return get_peft_model(model, config)
+    with torch.random.fork_rng():
+        torch.manual_seed(derive_seed(seed, "adapters"))
+        return get_peft_model(model, config)
 
 
 # --- The steps
@@ -155,7 +161,8 @@ def train(
     """Train the model on its own episodes."""
     from sotopia_gym.agents.decoding import Sampling
 
-    model = model_of(inputs)
+    # New adapters on one that was trained before would take its place.
+    model = str(whole_model(model_of(inputs), folder))
     policy = PolicyAgent.load(
         model,
         prompt=PROMPTS[recipe.model.prompt],
@@ -184,6 +191,8 @@ def train(
     finally:
         source.close()
         policy.close()
+    if not is_adapter(folder / MODEL):
+        shutil.rmtree(folder / BASE, ignore_errors=True)
     told = {"history": list(history)}
     write_whole(folder / METRICS, [json.dumps(told, indent=1).encode() + b"\n"])
     return {"iterations": len(history)}

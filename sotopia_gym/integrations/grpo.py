@@ -25,12 +25,13 @@ class GroupRollouts:
 
     Each row is one conversation of one role: the prompt of its first turn, and then, as the
     completion, everything that followed, with ``env_mask`` 1 on the ids that the policy drew. Ids
-    are those that were sampled, and a row ends where the policy's last answer ended. What failed
-    or could not be scored has the score None, which TRL leaves out.
+    are those that were sampled, and a row ends where the policy's last answer ended. Of what failed
+    or could not be scored there is a row of no ids, with the score None, which TRL leaves out.
 
     The trainer must be made so that it asks for a batch at a time: ``num_generations`` the source's
     ``group``, ``generation_batch_size`` :attr:`rows`, ``shuffle_dataset=False``, one process, and
-    the source's temperature.
+    the source's temperature. TRL's checkpoints know nothing of past selves: a run that goes on
+    begins its population anew.
 
     Args:
         source: Where batches come from; its policy has the trainer's model.
@@ -38,6 +39,7 @@ class GroupRollouts:
 
     Attributes:
         rows: Rows of a batch.
+        unscored: How many of the last batch's rows had no score.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class GroupRollouts:
     ) -> None:
         self._source, self._change = source, change
         self.rows = source.groups * source.group
+        self.unscored = 0
         self._played = -1
 
     def prompts(self, iterations: int) -> list[str]:
@@ -69,6 +72,7 @@ class GroupRollouts:
         Raises:
             ConfigError: If they are not one whole batch, each prompt as often as its group has
                 members, or a conversation was longer than the context.
+            TrainingError: If none of the episodes could be scored.
         """
         iteration = self._iteration(prompts)
         if iteration != self._played:
@@ -85,6 +89,7 @@ class GroupRollouts:
         missing = self.rows - len(made)
         made += [_nothing((self._stop,), self._stop)] * missing
         found = {key: [row[key] for row in made] for key in made[0]}
+        self.unscored = found[SCORE].count(None)
         if self._change is not None:
             found[SCORE] = self._change(iteration, found[SCORE])
         return found
@@ -116,7 +121,8 @@ class GroupRollouts:
 def _members(group: Sequence[Trajectory], count: int, stop: int) -> Iterator[dict[str, Any]]:
     """The rows of a group; for members of which there is nothing, rows that count for nothing."""
     for trajectory in group:
-        yield _row(trajectory)
+        scored = trajectory.rewards is not None
+        yield _row(trajectory) if scored else _nothing(trajectory.turns[0].prompt, stop)
     for _ in range(count - len(group)):
         yield _nothing(group[0].turns[0].prompt, stop)
 

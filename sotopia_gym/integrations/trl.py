@@ -23,8 +23,8 @@ from sotopia_gym.training.rows import IGNORED, Row
 
 MODEL: Final = "model"
 METRICS: Final = "metrics.json"
-_BASE: Final = "base"
-_CHECKPOINTS: Final = "checkpoints"
+BASE: Final = "base"
+CHECKPOINTS: Final = "checkpoints"
 _LOGS: Final = "tensorboard"
 
 
@@ -142,7 +142,7 @@ def fine_tune(
 
     folder = Path(out)
     arguments = _arguments(folder, settings, seed, len(rows))
-    start = _start(model, folder)
+    start = whole_model(model, folder)
     data = Dataset.from_list([{"input_ids": list(r.ids), "labels": r.labels} for r in rows])
     trainer = trl.SFTTrainer(
         model=_model(start, settings),
@@ -190,7 +190,7 @@ def prefer(
     arguments = _arguments(folder, settings, seed, len(pairs))
     tokenizer = _tokenizer(model)
     _check_length(max(_length(pair, tokenizer) for pair in pairs), "pair", settings)
-    start = _start(model, folder)
+    start = whole_model(model, folder)
     trainer = trl.DPOTrainer(
         model=_model(start, settings),
         args=trl.DPOConfig(max_length=settings.max_tokens, beta=settings.beta, **arguments),
@@ -199,6 +199,56 @@ def prefer(
         peft_config=_peft(settings),
     )
     return _trained(trainer, folder, {"pairs": len(pairs)})
+
+
+def whole_model(model: Path | str, folder: Path) -> Path | str:
+    """Where the model is that training starts from; an adapter is merged into its base first.
+
+    Args:
+        model: A folder of a model or of an adapter of peft, or the name of a model on the hub.
+        folder: The folder of the run; a merged model is in ``base/`` of it.
+    """
+    if not convert.is_adapter(model):
+        return model
+    import accelerate
+
+    base, state = folder / BASE, accelerate.PartialState()
+    with state.main_process_first():
+        goes_on = base.exists() and (folder / CHECKPOINTS).is_dir()
+        if state.is_main_process and not goes_on:
+            _save(convert.trained(Path(model)), convert.tokenizer(model), base)
+    return base
+
+
+def last_checkpoint(checkpoints: Path) -> tuple[str | None, Any]:
+    """The newest checkpoint that is whole, and its state, which is written last; or twice None.
+
+    Args:
+        checkpoints: The ``output_dir`` of a trainer of transformers.
+    """
+    from transformers.trainer_callback import TrainerState
+
+    found = {int(path.name.rpartition("-")[2]): path for path in checkpoints.glob("checkpoint-*")}
+    for _, path in sorted(found.items(), reverse=True):
+        with contextlib.suppress(OSError, ValueError):
+            return str(path), TrainerState.load_from_json(str(path / "trainer_state.json"))
+    return None, None
+
+
+def go_on(trainer: Any, checkpoints: Path) -> None:
+    """Train from the last checkpoint that is whole, if there is one.
+
+    Args:
+        trainer: A trainer of transformers or TRL.
+        checkpoints: Its ``output_dir``.
+    """
+    last, state = last_checkpoint(checkpoints)
+    if state is not None and state.global_step >= state.max_steps:
+        # It was killed after its last update; from here transformers would make one more.
+        trainer._load_from_checkpoint(last)
+        trainer.state = state
+    else:
+        trainer.train(resume_from_checkpoint=last)
 
 
 # --- inside
@@ -243,7 +293,7 @@ def _arguments(folder: Path, settings: Settings, seed: int, count: int) -> dict[
     updates = settings.max_steps or max(1, round(settings.epochs * count / settings.batch_size))
     logs = [name for name in settings.report_to if name != "none"]
     return {
-        "output_dir": str(folder / _CHECKPOINTS),
+        "output_dir": str(folder / CHECKPOINTS),
         "per_device_train_batch_size": micro,
         "gradient_accumulation_steps": each // micro,
         "learning_rate": settings.learning_rate,
@@ -287,17 +337,11 @@ def _trained(trainer: Any, folder: Path, told: Mapping[str, Any]) -> dict[str, A
     """Train, from the last checkpoint if there is one, and write model and metrics."""
     from transformers.integrations import TensorBoardCallback
 
-    checkpoints = folder / _CHECKPOINTS
+    checkpoints = folder / CHECKPOINTS
     for callback in trainer.callback_handler.callbacks:
         if isinstance(callback, TensorBoardCallback):
             callback.logging_dir = str(folder / _LOGS)  # by default it is among the checkpoints
-    last, state = _last(checkpoints)
-    if state is not None and state.global_step >= state.max_steps:
-        # It was killed after its last update; from here transformers would make one more.
-        trainer._load_from_checkpoint(last)
-        trainer.state = state
-    else:
-        trainer.train(resume_from_checkpoint=last)
+    go_on(trainer, checkpoints)
     history = [
         {k: v for k, v in entry.items() if isinstance(v, int | float)}
         for entry in trainer.state.log_history
@@ -316,19 +360,8 @@ def _trained(trainer: Any, folder: Path, told: Mapping[str, Any]) -> dict[str, A
         write_whole(folder / METRICS, [json.dumps(result, indent=1).encode() + b"\n"])
         shutil.rmtree(checkpoints, ignore_errors=True)
         if not convert.is_adapter(folder / MODEL):
-            shutil.rmtree(folder / _BASE, ignore_errors=True)
+            shutil.rmtree(folder / BASE, ignore_errors=True)
     return result
-
-
-def _last(checkpoints: Path) -> tuple[str | None, Any]:
-    """The newest checkpoint that is whole, and its state, which is written last; or twice None."""
-    from transformers.trainer_callback import TrainerState
-
-    found = {int(path.name.rpartition("-")[2]): path for path in checkpoints.glob("checkpoint-*")}
-    for _, path in sorted(found.items(), reverse=True):
-        with contextlib.suppress(OSError, ValueError):
-            return str(path), TrainerState.load_from_json(str(path / "trainer_state.json"))
-    return None, None
 
 
 def _save(model: Any, tokenizer: Any, folder: Path) -> None:
@@ -342,20 +375,6 @@ def _save(model: Any, tokenizer: Any, folder: Path) -> None:
         folder.rename(former)
     unfinished.rename(folder)
     shutil.rmtree(former, ignore_errors=True)
-
-
-def _start(model: Path | str, folder: Path) -> Path | str:
-    """Where the model is that training starts from; an adapter is merged into its base first."""
-    if not convert.is_adapter(model):
-        return model
-    import accelerate
-
-    base, state = folder / _BASE, accelerate.PartialState()
-    with state.main_process_first():
-        goes_on = base.exists() and (folder / _CHECKPOINTS).is_dir()
-        if state.is_main_process and not goes_on:
-            _save(convert.trained(Path(model)), convert.tokenizer(model), base)
-    return base
 
 
 def _trl() -> Any:

@@ -47,7 +47,8 @@ class Experience:
 
     Attributes:
         iteration: Which batch of the source this is, from 0.
-        version: The version of the weights that played it, all of it.
+        version: The version of the weights that played it, all of it; counted from when the policy
+            was loaded.
         temperature: What logits were divided by when it was sampled.
         trajectories: Those that were scored.
         unscored: How many were left out, because the judge failed.
@@ -93,8 +94,8 @@ class Learner(Protocol):
         """Change the weights for one batch.
 
         Returns:
-            Numbers for the history. ``kl`` is how far the policy is from where it began, in nats
-            an id, if the learner knows.
+            Numbers for the history. ``kl`` is how far the weights that played the batch are from
+            where they began, in nats an id, if the learner knows.
         """
 
     def save(self, folder: Path) -> None:
@@ -128,12 +129,12 @@ class PastSelves:
 
     def note(self, iteration: int, model: Any) -> None:
         """Take a copy of the weights that the batch is played with, if it is time for one."""
-        if iteration % self._every == 0:
+        if iteration % self._every == 0 or not self._states:
             state = {name: it.detach().cpu().clone() for name, it in model.state_dict().items()}
             self._states.append(state)
 
     def meet(self, rng: random.Random) -> None:
-        """Have the partner be one of the copies, of which there must be one."""
+        """Have the partner be one of the copies, of which :meth:`note` has taken one."""
         self.agent.sampler.update(rng.choice(self._states))
 
     def save(self, folder: Path) -> None:
@@ -216,6 +217,7 @@ class RolloutSource:
         self._partners = [agents.from_spec(partner) for partner in partners]
         self._given = [partner for partner in partners if isinstance(partner, Agent)]
         self._judge = judges.from_spec(judge)
+        self._own_judge = self._judge if isinstance(judge, str) else None
         self._roles, self._rules, self._concurrency = roles, rules, concurrency
         self.population = population
         self._partnered = bool(partners) or population is not None
@@ -231,15 +233,8 @@ class RolloutSource:
         """
         started = time.monotonic()
         version = self.policy.sampler.weights_version
-        episodes = self.play(iteration)
-        found = self._trajectories(episodes)
+        episodes, found = self._played(iteration)
         scored = tuple(each for each in found if each.rewards is not None)
-        if not scored:
-            causes = {episode.error or "unscored" for episode in episodes}
-            raise TrainingError(
-                f"batch {iteration}: none of {len(episodes)} episodes could be scored: "
-                f"{'; '.join(sorted(causes))[:500]}"
-            )
         return Experience(
             iteration=iteration,
             version=version,
@@ -251,8 +246,12 @@ class RolloutSource:
         )
 
     def trajectories(self, iteration: int) -> list[Trajectory]:
-        """Play a batch; what could not be scored is there too, with no rewards."""
-        return self._trajectories(self.play(iteration))
+        """Play a batch; what could not be scored is there too, with no rewards.
+
+        Raises:
+            TrainingError: If none of its episodes could be scored.
+        """
+        return self._played(iteration)[1]
 
     def play(self, iteration: int) -> list[Episode]:
         """Play a batch; the episodes come in an order of their own, and those that failed too."""
@@ -282,10 +281,12 @@ class RolloutSource:
         return self.policy.sampler.update()
 
     def close(self) -> None:
-        """Let go of the partners that this made."""
+        """Let go of the partners and the judge that this made."""
         for partner in self._partners:
             if not any(partner is given for given in self._given):
                 partner.close()
+        if self._own_judge is not None:
+            self._own_judge.close()
 
     @property
     def groups(self) -> int:
@@ -293,25 +294,37 @@ class RolloutSource:
         roles = 1 if self._roles != "both" and self._partnered else 2
         return self._batch * roles
 
-    def _trajectories(self, episodes: Sequence[Episode]) -> list[Trajectory]:
-        """Those of the policy itself, not of partners that are policies too."""
-        return [
+    def _played(self, iteration: int) -> tuple[list[Episode], list[Trajectory]]:
+        """A batch, with the trajectories of the policy itself, not of partners like it."""
+        episodes = self.play(iteration)
+        found = [
             each
             for episode in episodes
             for each in trajectories(episode, self._rewards)
             if episode.agents[each.agent] == self.policy.name
         ]
+        if all(each.rewards is None for each in found):
+            causes = {episode.error or "unscored" for episode in episodes}
+            raise TrainingError(
+                f"batch {iteration}: none of {len(episodes)} episodes could be scored: "
+                f"{'; '.join(sorted(causes))[:500]}"
+            )
+        return episodes, found
 
     def _drawn(self, iteration: int) -> Iterator[Task]:
         """The tasks of a batch: the next ones of all tasks in an order that each round draws."""
-        count = len(self._tasks)
-        orders: dict[int, list[int]] = {}
         for place in range(iteration * self._batch, (iteration + 1) * self._batch):
-            number, at = divmod(place, count)
-            if number not in orders:
-                orders[number] = list(range(count))
-                random.Random(derive_seed(self.seed, f"round-{number}")).shuffle(orders[number])
-            yield self._tasks[orders[number][at]]
+            number, at = divmod(place, len(self._tasks))
+            yield self._tasks[self._order(number)[at]]
+
+    def _order(self, number: int) -> list[int]:
+        """The order of a round, in which those that share a batch with its first ones come last."""
+        count = len(self._tasks)
+        order = list(range(count))
+        random.Random(derive_seed(self.seed, f"round-{number}")).shuffle(order)
+        begun = number * count % self._batch
+        before = set(self._order(number - 1)[count - begun :]) if begun else set()
+        return sorted(order, key=before.__contains__)
 
 
 def train(
@@ -333,16 +346,18 @@ def train(
         folder: For ``history.jsonl``, and checkpoints in ``checkpoint-NNNNN/``.
         iterations: Batches in all.
         save_every: Batches between checkpoints; there is one at the end, too.
-        keep: How many checkpoints are kept, the newest ones.
-        max_kl: Nats an id; a learner whose ``kl`` is above that is stopped.
+        keep: How many checkpoints are kept, the newest ones. While it runs there is one more, until
+            a batch was played with the newest and nothing was wrong with it.
+        max_kl: Nats an id; a learner whose ``kl`` is above that is stopped. It is known of the
+            weights that played a batch, and so never of the last ones.
         progress: Called with the numbers of every iteration.
 
     Returns:
         The history: for every batch the numbers of :meth:`Experience.summary` and of the learner.
 
     Raises:
-        TrainingError: If a number is not finite or ``kl`` above ``max_kl``. The batch that did it
-            is not in any checkpoint; the message names the last one.
+        TrainingError: If a number is not finite or ``kl`` above ``max_kl``. The update that did it
+            is not in any checkpoint that is left; the message names the last one.
         ConfigError: If a number makes no sense, or the models are not the same.
     """
     if learner.model is not source.policy.sampler.model:
@@ -358,13 +373,15 @@ def train(
         found = {"iteration": iteration, **experience.summary(), **learned}
         found["learn_seconds"] = time.monotonic() - started
         _check(found, max_kl, folder)
+        _prune(folder, keep)
         source.update()
         history.append(found)
         write_whole(folder / HISTORY, _lines(history))
         if (iteration + 1) % save_every == 0 or iteration + 1 == iterations:
-            _save(source, learner, folder, history, keep)
+            _save(source, learner, folder, history)
         if progress is not None:
             progress(found)
+    _prune(folder, keep)
     return history
 
 
@@ -375,14 +392,21 @@ def _check(found: Mapping[str, float], max_kl: float | None, folder: Path) -> No
     wrong = [name for name, value in found.items() if not math.isfinite(value)]
     if max_kl is not None and found.get("kl", 0.0) > max_kl:
         wrong.append(f"kl above {max_kl}")
+        # The weights that played this batch are too far away already.
+        shutil.rmtree(_checkpoint(folder, int(found["iteration"])), ignore_errors=True)
     if not wrong:
         return
     last = _checkpoints(folder)
     raise TrainingError(
         f"iteration {found['iteration']:.0f} went wrong ({', '.join(wrong)}) and was not kept: "
         f"{json.dumps(dict(found))}. "
-        + (f"The last good checkpoint is {last[-1]}." if last else "There is no checkpoint yet.")
+        + (f"The last good checkpoint is {last[-1]}." if last else "There is no good checkpoint.")
     )
+
+
+def _checkpoint(folder: Path, iterations: int) -> Path:
+    """Where the weights are kept that so many batches have made."""
+    return folder / f"checkpoint-{iterations:05d}"
 
 
 def _checkpoints(folder: Path) -> list[Path]:
@@ -395,10 +419,9 @@ def _save(
     learner: Learner,
     folder: Path,
     history: Sequence[Mapping[str, float]],
-    keep: int,
 ) -> None:
-    """Write a checkpoint, whole or not at all, and remove those that are too old."""
-    path = folder / f"checkpoint-{len(history):05d}"
+    """Write a checkpoint, whole or not at all."""
+    path = _checkpoint(folder, len(history))
     part = path.with_suffix(_PART)
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
@@ -407,6 +430,9 @@ def _save(
         source.population.save(part)
     write_whole(part / HISTORY, _lines(history))
     part.rename(path)
+
+
+def _prune(folder: Path, keep: int) -> None:
     for old in _checkpoints(folder)[:-keep]:
         shutil.rmtree(old)
 

@@ -179,6 +179,71 @@ def test_one_update_raises_what_went_well_and_lowers_what_did_not(folder, advant
     assert all(math.isfinite(value) for value in told.values())
 
 
+@pytest.mark.parametrize("decisions", ["turn", "token"])
+def test_advantages_are_those_of_the_decision_that_an_id_belongs_to(folder, decisions):
+    """On a conversation of two rows: what came before its second turn was dropped."""
+    first = TurnTokens(turn=1, shared=0, prompt=(5, 6), sampled=(7, 8, 9), logprobs=(0.0,) * 3)
+    second = TurnTokens(turn=2, shared=0, prompt=(5,), sampled=(6, 7), logprobs=(0.0,) * 2)
+    chosen = [
+        Trajectory("a", "agent_0", "a", (first, second), (1.0, 4.0)),
+        Trajectory("b", "agent_0", "b", (second, first), (0.0, 2.0)),
+    ]
+    tokens = collate(chosen)
+    assert len(tokens) == 4
+    made = ppo._decisions(tokens, decisions)
+    values = torch.where(made, torch.rand(made.shape, generator=torch.manual_seed(0)), 0.0)
+    settings_ = ppo.Settings(
+        decisions=decisions, normalise_rewards=False, normalise_advantages=False, gamma=0.9, lam=0.7
+    )
+    learner = ppo.PPO(model_of(folder), None, settings_)
+    advantages, returns = learner._advantages(chosen, tokens, values, made)
+    for owner, (lengths, rewards) in enumerate([((3, 2), (1.0, 4.0)), ((2, 3), (0.0, 2.0))]):
+        rows = tokens.owner == owner
+        known = values[rows][made[rows]].tolist()
+        if decisions == "turn":
+            brought, repeated = rewards, lengths
+        else:
+            brought = [
+                reward if place + 1 == length else 0.0
+                for length, reward in zip(lengths, rewards, strict=True)
+                for place in range(length)
+            ]
+            repeated = [1] * 5
+        expected = gae_by_its_definition(brought, known, 0.9, 0.7)
+        found = advantages[rows][tokens.mask[rows]].tolist()
+        spread = [a for a, times in zip(expected, repeated, strict=True) for _ in range(times)]
+        assert found == pytest.approx(spread, abs=1e-6)
+        assert returns[rows][made[rows]].tolist() == pytest.approx(
+            [a + v for a, v in zip(expected, known, strict=True)], abs=1e-6
+        )
+    assert not advantages[~tokens.mask].any()
+
+
+def test_entropy_is_rewarded(folder):
+    found = []
+    for weight in (0.0, 1.0):
+        model = model_of(folder)
+        learner = ppo.PPO(
+            model, None, ppo.Settings(kl=0.0, entropy=weight, learning_rate=1e-3, minibatch=6)
+        )
+        experience = experience_of(model)
+        learner.learn(experience)
+        with torch.no_grad():
+            found.append(float(score(model, collate(experience.trajectories)).entropy.sum()))
+    assert found[1] > found[0]
+
+
+def test_in_bfloat16_the_numbers_are_about_the_same_and_weights_stay_float32(folder):
+    told = []
+    for narrow in (False, True):
+        model = model_of(folder)
+        settings_ = ppo.Settings(bfloat16=narrow, minibatch=6)
+        told.append(ppo.PPO(model, model_of(folder), settings_).learn(experience_of(model)))
+        assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+    assert told[0]["sampler_mismatch"] < 1e-4 < told[1]["sampler_mismatch"] < 0.2
+    assert told[1]["grad_norm"] == pytest.approx(told[0]["grad_norm"], rel=0.1)
+
+
 def test_minibatches_of_micro_batches_are_one_gradient(folder):
     found = []
     for micro in (1, 4):

@@ -1,11 +1,14 @@
 """Recipes of reinforcement learning: every step, the control, and going on after a kill."""
 
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from baselines.recipe import CONFIGS
-from sotopia_gym.errors import TrainingError
+from sotopia_gym.errors import ConfigError, TrainingError
+from sotopia_gym.llm.convert import trained
 from tests.integrations.test_grpo import by_ids
 from tests.tiny_model import save_tiny_model
 from tests.training.test_trajectories import made
@@ -15,6 +18,7 @@ pytest.importorskip("trl", reason="the extra 'train' is not installed")
 rl = pytest.importorskip("baselines.rl")
 ppo = pytest.importorskip("baselines.ppo")
 grpo = pytest.importorskip("baselines.grpo")
+TrainerState = pytest.importorskip("transformers").TrainerState
 
 METHODS = {"ppo": ppo, "grpo": grpo}
 SIZE = {
@@ -51,9 +55,27 @@ def run(steps, *names):
         steps.run(steps.steps[name])
 
 
+@pytest.fixture
+def rewarded(monkeypatch):
+    """A random model never makes a deal: members of a group would all have the same goal score."""
+    monkeypatch.setattr(rl, "Terminal", lambda _: by_ids)
+
+
+def weights(folder):
+    from safetensors.torch import load_file
+
+    (path,) = folder.glob("*.safetensors")
+    return load_file(path)
+
+
+def equal(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+@pytest.mark.usefixtures("rewarded")
 @pytest.mark.parametrize("method", METHODS)
 def test_a_recipe_trains_measures_and_compares(method, model, tmp_path):
-    steps = steps_of(method, model, tmp_path)
+    steps = steps_of(method, model, tmp_path, **{f"training.{method}.learning_rate": 1e-3})
     run(steps)
     found = json.loads((tmp_path / "seed-0/report/report.json").read_text())
     arms = {"start", method, f"{method}-shuffled"}
@@ -62,34 +84,47 @@ def test_a_recipe_trains_measures_and_compares(method, model, tmp_path):
     assert f"{method} - start" in found["differences"]
     told = json.loads((tmp_path / f"seed-0/{method}/train/metrics.json").read_text())
     assert [line["iteration"] for line in told["history"]] == [0, 1, 2]
-    assert all("reward" in line and "grad_norm" in line for line in told["history"])
+    assert all(line["grad_norm"] > 0 and line["unscored"] == 0 for line in told["history"])
     assert not (tmp_path / f"seed-0/{method}/train/checkpoints").exists()
-    assert (tmp_path / f"seed-0/{method}/train/model/model.safetensors").is_file()
+    made, control = (
+        weights(tmp_path / f"seed-0/{method}{kind}/train/model") for kind in ("", "-shuffled")
+    )
+    assert not equal(made, weights(Path(model)))
+    assert not equal(made, control)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_a_run_that_was_killed_goes_on_with_the_same_curve(method, model, tmp_path, monkeypatch):
-    """Killed after its second batch."""
+@pytest.mark.usefixtures("rewarded")
+@pytest.mark.parametrize(("method", "lora"), [("ppo", 0), ("ppo", 2), ("grpo", 0), ("grpo", 2)])
+def test_a_run_that_was_killed_goes_on_with_the_same_curve(
+    method, lora, model, tmp_path, monkeypatch
+):
+    """Killed in its fourth batch, while the checkpoint is that of the second."""
 
     class Killed(BaseException):
         pass
 
     needed = ("common/start/model", "seed-0/tasks")
-    whole = steps_of(method, model, tmp_path / "whole")
+    settings = {"learning_rate": 1e-3, "lora": lora}
+    changes = {f"training.{method}.{key}": value for key, value in settings.items()}
+    changes |= {"save_every": 2, "iterations": 4}
+    whole = steps_of(method, model, tmp_path / "whole", **changes)
     run(whole, *needed, f"seed-0/{method}/train")
-    cut = steps_of(method, model, tmp_path / "cut")
+    cut = steps_of(method, model, tmp_path / "cut", **changes)
     run(cut, *needed)
     played = rl.RolloutSource.play
 
     def dies(self, iteration):
-        if iteration == 2:
+        if iteration == 3:
             raise Killed
         return played(self, iteration)
 
-    monkeypatch.setattr(rl.RolloutSource, "play", dies)
-    with pytest.raises(Killed):
-        run(cut, f"seed-0/{method}/train")
-    monkeypatch.undo()
+    with monkeypatch.context() as patched:
+        patched.setattr(rl.RolloutSource, "play", dies)
+        with pytest.raises(Killed):
+            run(cut, f"seed-0/{method}/train")
+    # As if it had been killed while it wrote another one.
+    unfinished = {"ppo": "checkpoint-00004.part", "grpo": "checkpoint-4"}[method]
+    (tmp_path / f"cut/seed-0/{method}/train/checkpoints" / unfinished).mkdir()
     run(cut, f"seed-0/{method}/train")
     curves = []
     for out in ("whole", "cut"):
@@ -99,19 +134,14 @@ def test_a_run_that_was_killed_goes_on_with_the_same_curve(method, model, tmp_pa
         assert {k: v for k, v in one.items() if "seconds" not in k} == {
             k: v for k, v in other.items() if "seconds" not in k
         }
-    weights = [
-        (tmp_path / out / f"seed-0/{method}/train/model/model.safetensors").read_bytes()
-        for out in ("whole", "cut")
-    ]
-    assert weights[0] == weights[1]
+    assert all(line["grad_norm"] > 0 for line in curves[0])
+    made = [weights(tmp_path / out / f"seed-0/{method}/train/model") for out in ("whole", "cut")]
+    assert equal(*made)
 
 
+@pytest.mark.usefixtures("rewarded")
 @pytest.mark.parametrize("method", METHODS)
-def test_an_exploding_divergence_stops_the_run_and_keeps_the_last_checkpoint(
-    method, model, tmp_path, monkeypatch
-):
-    # A random model never makes a deal: members of a group would all have the same goal score.
-    monkeypatch.setattr(rl, "Terminal", lambda _: by_ids)
+def test_an_exploding_divergence_stops_the_run_and_is_in_no_checkpoint(method, model, tmp_path):
     changes = {
         f"training.{method}.learning_rate": 0.5,
         "max_kl": 0.01,
@@ -119,20 +149,56 @@ def test_an_exploding_divergence_stops_the_run_and_keeps_the_last_checkpoint(
     }
     steps = steps_of(method, model, tmp_path, **changes)
     run(steps, "common/start/model", "seed-0/tasks")
-    with pytest.raises(TrainingError, match=r"kl above 0\.01"):
+    # The first update does it; the batch after it shows that.
+    with pytest.raises(TrainingError, match=r"iteration 1 went wrong \(kl above 0\.01"):
         run(steps, f"seed-0/{method}/train")
     assert not (tmp_path / f"seed-0/{method}/train/model").exists()
+    assert not list((tmp_path / f"seed-0/{method}/train/checkpoints").glob("checkpoint-*"))
 
 
-def test_adapters_are_trained_and_play(model, tmp_path):
-    steps = steps_of("grpo", model, tmp_path, **{"training.grpo.lora": 2, "iterations": 1})
+def test_an_explosion_of_grpo_leaves_the_checkpoint_before_it(tmp_path):
+    for step in (1, 2):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        TrainerState().save_to_json(str(tmp_path / f"checkpoint-{step}" / "trainer_state.json"))
+    guard = grpo._Guard(0.5, None)
+    told = SimpleNamespace(output_dir=str(tmp_path)), SimpleNamespace(global_step=3), None
+    guard.on_log(*told, logs={"loss": 0.1, "kl": 0.4})
+    with pytest.raises(TrainingError, match=r"last good checkpoint is .*checkpoint-1\."):
+        guard.on_log(*told, logs={"loss": 0.1, "kl": 0.6})
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-1"]
+    with pytest.raises(TrainingError, match=r"went wrong \(loss\)"):
+        guard.on_log(*told, logs={"loss": float("nan"), "kl": 0.1})
+
+
+def test_a_bound_on_a_divergence_that_nobody_measures_is_refused(model, tmp_path):
+    steps = steps_of("grpo", model, tmp_path, **{"training.grpo.beta": 0, "max_kl": 0.5})
+    run(steps, "common/start/model", "seed-0/tasks")
+    with pytest.raises(ConfigError, match=r"beta above 0, or max_kl to null"):
+        run(steps, "seed-0/grpo/train")
+
+
+@pytest.mark.usefixtures("rewarded")
+def test_adapters_are_trained_and_play_and_are_trained_on(model, tmp_path):
+    changes = {"training.grpo.lora": 2, "training.grpo.learning_rate": 1e-2, "iterations": 1}
+    steps = steps_of("grpo", model, tmp_path / "first", **changes)
     run(steps, "common/start/model", "common/heldout", "seed-0/tasks")
     run(steps, "seed-0/grpo/train", "seed-0/grpo/eval")
-    made = tmp_path / "seed-0/grpo/train/model"
-    assert (made / "adapter_model.safetensors").is_file()
-    assert not (made / "model.safetensors").exists()
-    found = json.loads((tmp_path / "seed-0/grpo/eval/result.json").read_text())
+    made = tmp_path / "first/seed-0/grpo/train/model"
+    learned = weights(made)
+    assert all("lora_" in name for name in learned)
+    assert any(matrix.any() for name, matrix in learned.items() if "lora_B" in name)
+    found = json.loads((tmp_path / "first/seed-0/grpo/eval/result.json").read_text())
     assert found["counts"]["complete"] == 2
+
+    # All weights, from where the adapter left them.
+    changes = {"training.ppo.learning_rate": 1e-12, "iterations": 1}
+    steps = steps_of("ppo", str(made), tmp_path / "second", **changes)
+    run(steps, "common/start/model", "seed-0/tasks", "seed-0/ppo/train")
+    folder = tmp_path / "second/seed-0/ppo/train"
+    now, before = weights(folder / "model"), trained(made).state_dict()
+    assert all(torch.allclose(now[name], before[name], atol=1e-6) for name in now)
+    assert not equal(now, weights(Path(model)))
+    assert not (folder / "base").exists()
 
 
 def test_what_is_measured_is_not_what_settings_were_chosen_on(model, tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 
 from sotopia_gym.agents.prompts import BRIEF
-from sotopia_gym.errors import ConfigError
+from sotopia_gym.errors import ConfigError, TrainingError
 from sotopia_gym.integrations.grpo import SCORE, GroupRollouts
 from sotopia_gym.rollout.jobs import Rules
 from sotopia_gym.tasks.families import families
@@ -83,11 +83,25 @@ def test_members_of_a_group_stand_side_by_side(folder):
     assert len({tuple(prompt) for prompt in prompts}) == 4
 
 
-def test_what_could_not_be_scored_is_none(folder):
-    rollouts = GroupRollouts(source_of(folder, rewards=lambda *_: None))
+def test_what_could_not_be_scored_counts_for_nothing(folder):
+    def rewards(episode, agent):
+        return by_ids(episode, agent) if agent == "agent_0" else None
+
+    rollouts = GroupRollouts(source_of(folder, rewards=rewards))
     found = rollouts(asked(rollouts, 0), None)
-    assert found[SCORE] == [None] * 8
+    assert found[SCORE].count(None) == rollouts.unscored == 4
+    for score, prompt, mask in zip(
+        *(found[key] for key in (SCORE, "prompt_ids", "env_mask")), strict=True
+    ):
+        assert (score is None) == (mask == [0])
+        assert prompt
     assert GroupRollouts.scores(prompts=[], **{SCORE: [1.0, None]}) == [1.0, None]
+
+
+def test_a_batch_that_nobody_could_score_stops_the_run(folder):
+    rollouts = GroupRollouts(source_of(folder, rewards=lambda *_: None))
+    with pytest.raises(TrainingError, match="none of 8 episodes could be scored"):
+        rollouts(asked(rollouts, 0), None)
 
 
 def test_an_episode_that_failed_leaves_a_row_that_counts_for_nothing(folder):

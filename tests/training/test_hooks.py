@@ -8,6 +8,7 @@ import pytest
 
 from sotopia_gym.agents.prompts import BRIEF
 from sotopia_gym.errors import ConfigError, TrainingError
+from sotopia_gym.judges.outcome import OutcomeJudge
 from sotopia_gym.rollout.jobs import Rules
 from sotopia_gym.tasks.families import families
 from sotopia_gym.training.hooks import HISTORY, PastSelves, RolloutSource, train
@@ -83,6 +84,16 @@ def test_every_task_comes_once_before_any_comes_again(folder):
     assert sorted(order[:5]) == known
     assert sorted(order[5:]) == known
     assert order[:5] != order[5:]
+
+
+def test_no_task_comes_twice_in_a_batch(folder):
+    """Not even where a round ends and the next begins: twins would be compared with themselves."""
+    policy = policy_of(folder)
+    for seed in range(20):
+        source = source_of(policy, batch=3, seed=seed)
+        for number in range(10):
+            batch = [task.task_id for task in source._drawn(number)]
+            assert len(set(batch)) == 3
 
 
 def test_a_batch_depends_on_seed_number_and_weights_alone(folder):
@@ -189,19 +200,49 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("metrics", "said"),
-    [({"kl": [0.0, 0.6]}, "kl above 0.5"), ({"loss": [0.0, math.nan]}, "loss")],
+    ("metrics", "said", "good"),
+    [
+        ({"kl": [0.0, 0.1, 0.6]}, "kl above 0.5", 1),  # checkpoint 2 is what played batch 2
+        ({"loss": [0.0, 0.0, math.nan]}, "loss", 2),
+    ],
     ids=["kl", "nan"],
 )
 def test_a_run_that_goes_wrong_stops_and_keeps_the_last_good_checkpoint(
-    folder, tmp_path, metrics, said
+    folder, tmp_path, metrics, said, good
 ):
     policy = policy_of(folder)
     learner = Nudge(policy.sampler.model, metrics)
     with pytest.raises(TrainingError, match=said) as caught:
+        train(source_of(policy), learner, tmp_path, iterations=3, max_kl=0.5)
+    assert f"checkpoint-0000{good}." in str(caught.value)
+    kept = sorted(path.name for path in tmp_path.glob("checkpoint-*"))
+    assert kept[-1] == f"checkpoint-0000{good}"
+
+
+def test_a_first_update_that_goes_wrong_leaves_no_checkpoint(folder, tmp_path):
+    policy = policy_of(folder)
+    learner = Nudge(policy.sampler.model, {"kl": [0.0, 0.6]})
+    with pytest.raises(TrainingError, match="There is no good checkpoint"):
         train(source_of(policy), learner, tmp_path, iterations=2, max_kl=0.5)
-    assert "checkpoint-00001" in str(caught.value)
-    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-00001"]
+    assert not list(tmp_path.glob("checkpoint-*"))
+
+
+def test_no_more_checkpoints_are_kept_than_were_asked_for(folder, tmp_path):
+    policy = policy_of(folder)
+    learner = Nudge(policy.sampler.model)
+    train(source_of(policy), learner, tmp_path, iterations=4, keep=2)
+    kept = sorted(path.name for path in tmp_path.glob("checkpoint-*"))
+    assert kept == ["checkpoint-00003", "checkpoint-00004"]
+
+
+def test_the_judge_that_a_source_made_is_closed_and_a_given_one_is_not(folder, monkeypatch):
+    closed = []
+    monkeypatch.setattr(OutcomeJudge, "close", lambda _: closed.append(True))
+    given = OutcomeJudge()
+    source_of(policy_of(folder), judge=given).close()
+    assert not closed
+    source_of(policy_of(folder), judge="outcome").close()
+    assert len(closed) == 1
 
 
 def test_a_batch_that_nobody_could_score_stops_the_run(folder):
