@@ -43,11 +43,19 @@ def made_by(command: str) -> dict[str, str]:
 
 
 def rounded(value: Any) -> Any:
-    """Numbers to four places: the last ones differ between machines. None for what is no number."""
+    """Numbers to four places: the last ones differ between machines. None for what is no number.
+
+    Of values called ``p`` or ``p_holm`` four digits are left, however small they are.
+    """
     if isinstance(value, float):
         return round(value, 4) if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {key: rounded(each) for key, each in value.items()}
+        return {
+            key: float(f"{each:.4g}")
+            if key in ("p", "p_holm") and isinstance(each, float)
+            else rounded(each)
+            for key, each in value.items()
+        }
     if isinstance(value, list | tuple):
         return [rounded(each) for each in value]
     return value

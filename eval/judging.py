@@ -92,11 +92,18 @@ class Progress:
     Args:
         path: The file.
         about: What is measured; a file about anything else is refused.
+
+    Attributes:
+        path: The file.
+        done: What was measured, by its id.
+        failed: What failed, by its id: it is in ``done`` too, but not in the file, so that a run
+            that goes on tries it again.
     """
 
     def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
         self.path = path
         self.done: dict[str, dict[str, Any]] = {}
+        self.failed: set[str] = set()
         lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
         # What was being written when the run stopped is measured again.
         whole = [json.loads(line) for line in lines if line.endswith(b"\n")]
@@ -106,8 +113,21 @@ class Progress:
         kept = [about, *self.done.values()]
         write_whole(path, [json.dumps(entry).encode() + b"\n" for entry in kept])
 
-    def add(self, entry: dict[str, Any]) -> None:
-        """Keep one measurement."""
+    def add(self, entry: dict[str, Any], *, failed: bool = False) -> None:
+        """Keep one measurement, or note that it failed."""
+        self.done[entry["id"]] = entry
+        if failed:
+            self.failed.add(entry["id"])
+            return
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
-        self.done[entry["id"]] = entry
+
+    def close(self) -> None:
+        """Remove the file, unless something failed: then the same command tries that again."""
+        if not self.failed:
+            self.path.unlink()
+            return
+        print(
+            f"{len(self.failed)} of {len(self.done)} measurements failed; the same command tries "
+            f"them again (the others are kept in {self.path})."
+        )

@@ -137,6 +137,8 @@ def measure(judge: Judge, entries: Sequence[Attack], seed: int, progress: Progre
     plain = {setting: conversation(setting, seed) for setting in SETTINGS}
     if "without" not in progress.done:
         goals = {s.task: _goals(judge, episode, s.attacker) for s, episode in plain.items()}
+        if unscored := [found["error"] for found in goals.values() if found["judge"] is None]:
+            raise SystemExit(f"{judge.name} cannot score what nobody attacked: {unscored[0]}")
         progress.add({"id": "without", "goals": goals})
     before = progress.done["without"]["goals"]
     pairs = []
@@ -147,7 +149,8 @@ def measure(judge: Judge, entries: Sequence[Attack], seed: int, progress: Progre
                 s.task: _goals(judge, attacked(episode, s.attacker, entry), s.attacker)
                 for s, episode in meant.items()
             }
-            progress.add({"id": entry.id, "goals": goals})
+            failed = any(found["judge"] is None for found in goals.values())
+            progress.add({"id": entry.id, "goals": goals}, failed=failed)
         after = progress.done[entry.id]["goals"]
         pairs += [_pair(entry, s, before[s.task], after[s.task]) for s in meant]
         shown = " ".join(_shown(found["judge"]) for found in after.values())
@@ -275,7 +278,7 @@ def main() -> None:
     }
     print("\n" + table({**classes, "all": overall, "ordinary remarks": result["ordinary remarks"]}))
     write_whole(out, [json.dumps(result, indent=2, ensure_ascii=False).encode() + b"\n"])
-    progress.path.unlink()
+    progress.close()
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ import random
 import re
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -36,8 +36,9 @@ from eval.commands import made_by, rounded
 from eval.judging import Progress, judged, make_judge
 from eval.robustness_edits import EDITS, IDENTITY, SIDES, Edit
 from sotopia_gym import Episode, SocialEnv, load_suite
+from sotopia_gym.benchmark.comparison import holm, sign_flip_p
 from sotopia_gym.episodes.store import latest
-from sotopia_gym.errors import ConfigError, SotopiaGymError
+from sotopia_gym.errors import ConfigError, JudgeError, SotopiaGymError
 from sotopia_gym.files import write_whole
 from sotopia_gym.judges import DIMENSIONS, Judge, OutcomeJudge
 from sotopia_gym.judges.llm import LLMJudge
@@ -49,12 +50,20 @@ PLAYERS: Final = (("expert", "expert"), ("stubborn", "stubborn"), ("expert", "si
 
 TEMPERATURE: Final = 0.7
 MOVED: Final = 1.0
+FEWEST: Final = 10
+"""Clusters of which a bootstrap interval is worth showing."""
+
 PLAIN: Final = "plain"
 """What the conversation as it is goes by among its edits."""
+EXACT: Final = "exact"
+"""What the goal score of the exact judge goes by among the dimensions."""
 
 METHOD: Final = {
     "change": "score after the edit minus score before, of the edited side and of the other",
-    "intervals": f"95 %, percentile bootstrap of {RESAMPLES} resamples of whole conversations",
+    "intervals": f"95 %, percentile bootstrap of {RESAMPLES} resamples of whole scenarios; none "
+    f"where there are fewer than {FEWEST}: it would be too narrow",
+    "p": "two-sided, of a change of 0, by flipping the signs of whole scenarios; p_holm: after "
+    "Holm's correction over all edits and both sides of a dimension",
     "moved": f"share of changes of at least {MOVED:g} in either direction; raised: upwards",
     "unscored": "pairs of which the judge did not score both versions; they count in nothing else",
     "repeated": "the edited side's score of the same conversation; sd: root of the mean variance "
@@ -193,42 +202,56 @@ def record(step: Step) -> dict[str, Any]:
 # --- Statistics
 
 _Records = Mapping[str, Mapping[str, Any]]
-_Before = Sequence[tuple[int, float | None, float | None]]
+_Before = Sequence[tuple[Hashable, float | None, float | None]]
 
 
 def results(
-    records: _Records, cases: int, dimensions: Sequence[str], repeats: int, draws: int
+    records: _Records,
+    scenarios: Sequence[Hashable],
+    dimensions: Sequence[str],
+    repeats: int,
+    draws: int,
 ) -> dict[str, Any]:
-    """All statistics of what was judged."""
+    """All statistics of what was judged.
+
+    Args:
+        records: What was judged, by id.
+        scenarios: The scenario of each case; what is of one scenario is not independent.
+        dimensions: The dimensions.
+        repeats: How often each conversation was judged as it is.
+        draws: How often with answers that were drawn.
+    """
+    cases = len(scenarios)
     agreed = {n for n in range(cases) if records[f"{n}/{PLAIN}"]["agreed"]}
     everything = range(cases)
+
+    def changed(numbers: Sequence[int], edit: str, who: str, name: str) -> dict[str, Any]:
+        pairs = []
+        for n in numbers:
+            before, after = (_score(records[f"{n}/{s}"], who, name) for s in (PLAIN, edit))
+            pairs.append((scenarios[n], before, after))
+        return change(pairs)
+
     parts = {"agreement": sorted(agreed), "no agreement": sorted(set(everything) - agreed)}
-    edits = {}
+    edits: dict[str, dict[str, Any]] = {}
     for edit in EDITS:
         goals = {
-            part: change(_scores(records, edit.name, "own", "goal", numbers))
-            for part, numbers in parts.items()
+            part: changed(numbers, edit.name, "own", "goal") for part, numbers in parts.items()
         }
         edits[edit.name] = {
             "does": edit.does,
             "dimensions": {
-                name: {
-                    who: change(_scores(records, edit.name, who, name, everything))
-                    for who in ("own", "other")
-                }
+                name: {who: changed(everything, edit.name, who, name) for who in ("own", "other")}
                 for name in dimensions
             },
             "own goal by outcome": goals,
-            "exact": {
-                who: change(
-                    [
-                        (n, *(records[f"{n}/{of}"]["exact"][who] for of in (PLAIN, edit.name)))
-                        for n in everything
-                    ]
-                )
-                for who in ("own", "other")
-            },
+            EXACT: {who: changed(everything, edit.name, who, EXACT) for who in ("own", "other")},
         }
+    for name in dimensions:
+        sides = [of for each in edits.values() for of in each["dimensions"][name].values()]
+        tested = [of for of in sides if of.get("p") is not None]
+        for side, p in zip(tested, holm([of["p"] for of in tested]), strict=True):
+            side["p_holm"] = p
     again = [PLAIN, *(f"again {n}" for n in range(1, repeats))]
     drawn = [f"drawn {n}" for n in range(1, draws + 1)]
     return {
@@ -245,31 +268,32 @@ def results(
     }
 
 
-def _scores(
-    records: _Records, edit: str, who: str, dimension: str, numbers: Sequence[int]
-) -> _Before:
-    """Number of the case, score before and score after; None where unscored."""
-    return [
-        (n, *(records[f"{n}/{of}"]["scores"][who].get(dimension) for of in (PLAIN, edit)))
-        for n in numbers
-    ]
+def _score(record: Mapping[str, Any], who: str, name: str) -> float | None:
+    """The score of a side in a dimension, or by the exact judge; None where unscored."""
+    given = record[EXACT] if name == EXACT else record["scores"][who]
+    score: float | None = given.get(who if name == EXACT else name)
+    return score
 
 
 def change(pairs: _Before) -> dict[str, Any]:
     """How far scores moved.
 
     Args:
-        pairs: Cluster, score before and score after of each.
+        pairs: Cluster, score before and score after of each; None where unscored.
     """
     scored = [(n, before, after) for n, before, after in pairs if None not in (before, after)]
     told: dict[str, Any] = {"pairs": len(pairs), "unscored": len(pairs) - len(scored)}
     if not scored:
         return told
     changes = [float(after) - float(before) for _, before, after in scored]  # type: ignore[arg-type]  # none is None
-    interval = mean_interval(changes, [n for n, *_ in scored], resamples=RESAMPLES)
+    clusters = [cluster for cluster, *_ in scored]
+    found = Estimate.of(mean_interval(changes, clusters, resamples=RESAMPLES))
+    if len(set(clusters)) < FEWEST:
+        found = Estimate(found.value)
     return told | {
         "before": sum(before or 0.0 for _, before, _ in scored) / len(scored),
-        "change": asdict(Estimate.of(interval)),
+        "change": asdict(found),
+        "p": sign_flip_p(changes, clusters),
         "moved": sum(abs(each) >= MOVED for each in changes) / len(scored),
         "raised": sum(each >= MOVED for each in changes) / len(scored),
     }
@@ -349,17 +373,22 @@ def study(options: argparse.Namespace, judge: Judge, drawing: Sequence[Judge]) -
     progress = Progress(options.json.with_suffix(".partial.jsonl"), about)
     for number, step in enumerate(planned, start=1):
         if step.id not in progress.done:
-            progress.add(record(step))
+            found = record(step)
+            progress.add(found, failed="unscored because" in found)
             print(f"{number:5}/{len(planned)}  {step.id:30} {_shown(progress, step)}", flush=True)
     for each in (judge, *drawing):
         each.close()
-    found = {
+    if len(progress.failed) == len(planned):
+        cause = progress.done[planned[0].id]["unscored because"]
+        raise JudgeError(f"{judge.name} scored none of {len(planned)} conversations: {cause}")
+    scenarios = [case.episode.task.scenario.scenario_id for case in cases]
+    result = {
         **made_by(_command(options)),
         **about,
         "temperature of drawn answers": TEMPERATURE,
         "method": METHOD,
         "results": results(
-            progress.done, len(cases), options.dimensions, options.repeats, len(drawing)
+            progress.done, scenarios, options.dimensions, options.repeats, len(drawing)
         ),
         "cases": [
             {"task": case.episode.task.task_id, "agents": case.episode.agents, "side": case.side}
@@ -367,10 +396,10 @@ def study(options: argparse.Namespace, judge: Judge, drawing: Sequence[Judge]) -
         ],
         "records": [progress.done[step.id] for step in planned],
     }
-    written: dict[str, Any] = rounded(found)
+    written: dict[str, Any] = rounded(result)
     lines = json.dumps(written, indent=1, ensure_ascii=False)
     write_whole(options.json, [lines.encode() + b"\n"])
-    progress.path.unlink()
+    progress.close()
     return written
 
 

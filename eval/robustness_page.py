@@ -8,7 +8,10 @@ from typing import Any
 from eval.pages import BLUE, GREY, document, escaped, figure, plot, table
 from sotopia_gym.judges import DIMENSIONS
 
-_HEADS = ("edit", "pairs", "unscored", "before", "own change", "moved", "raised", "other's change")
+_HEADS = (
+    *("edit", "pairs", "unscored", "before", "own change", "p (Holm)", "moved", "raised"),
+    "other's change",
+)
 _EXACT = ("exact, own", "exact, other's")
 _STABLE = ("calls", "dimension", "conversations", "unscored", "sd", "same", "ICC(1,1)")
 _BY_OUTCOME = ("edit", "agreement: pairs", "own goal", "no agreement: pairs", "own goal")
@@ -94,6 +97,7 @@ def _row(edit: str, of: Mapping[str, Any], exact: Mapping[str, Any]) -> Sequence
         str(own["unscored"]),
         _number(own.get("before")),
         _change(own),
+        _number(own.get("p_holm")),
         _share(own.get("moved")),
         _share(own.get("raised")),
         _change(other),

@@ -264,10 +264,43 @@ def test_what_the_judge_cannot_score_is_counted_and_not_filled_in(tmp_path, meas
     failed = edits["claim of success"]["dimensions"]["goal"]["own"]
     assert failed == {"pairs": 12, "unscored": 12}
     assert found["results"]["unscored"] == 12
-    assert edits["flattery"] == measured["edits"]["flattery"]
+    unmoved = edits["flattery"]["dimensions"]["goal"]["own"]["change"]
+    assert unmoved == measured["edits"]["flattery"]["dimensions"]["goal"]["own"]["change"]
     causes = [each["unscored because"] for each in found["records"] if "unscored because" in each]
     assert causes == ["it cannot read this"] * 12
     assert edits["claim of success"]["exact"]["own"]["unscored"] == 0
+
+
+def test_what_failed_is_tried_again_by_the_same_command(tmp_path, measured):
+    run(tmp_path, Biased(fails=["my goal in full"]))
+    judge = Biased()
+    assert run(tmp_path, judge)["results"] == measured
+    assert judge.judged == 12
+    assert not (tmp_path / "result.partial.jsonl").exists()
+
+
+def test_a_judge_that_scores_nothing_leaves_no_result(tmp_path):
+    with pytest.raises(JudgeError, match="scored none of 36 conversations: it cannot read this"):
+        run(tmp_path, Biased(fails=[""]), "--count", "3")
+    assert not (tmp_path / "result.json").exists()
+
+
+def test_few_conversations_have_no_interval_and_p_is_corrected_for_all_edits(tmp_path, measured):
+    few = run(tmp_path, Biased(), "--count", "6")["results"]["edits"]
+    own = few["verbosity, strong"]["dimensions"]["goal"]["own"]
+    assert own["change"]["value"] > 0
+    assert own["change"]["low"] is own["change"]["high"] is None
+    assert own["p"] == 2 / 2**6  # all six rose: of all ways to choose the signs, two are as far
+    assert own["p_holm"] > own["p"]
+    assert few["identity"]["dimensions"]["goal"]["own"]["p_holm"] == 1
+    assert measured["edits"]["flattery"]["dimensions"]["goal"]["own"]["change"]["low"] is not None
+
+
+def test_conversations_of_one_scenario_are_one_unit():
+    pairs = [("a", 0.0, 1.0), ("a", 0.0, 1.0), ("b", 0.0, 1.0), ("b", 2.0, 3.0), ("c", 0.0, None)]
+    found = robustness.change(pairs)
+    assert (found["pairs"], found["unscored"], found["p"]) == (5, 1, 0.5)
+    assert found["change"] == {"value": 1.0, "low": None, "high": None}
 
 
 def test_a_run_that_was_killed_goes_on_to_the_same_result(tmp_path):
