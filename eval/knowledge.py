@@ -40,10 +40,11 @@ from eval import knowledge_page
 from eval.commands import made_by, named, rounded
 from eval.judging import Progress
 from eval.knowledge_tasks import METRICS, QUESTIONS, formats, harness_tasks
+from sotopia_gym.benchmark.comparison import holm
 from sotopia_gym.benchmark.published import published_knowledge
 from sotopia_gym.errors import ConfigError, ModelError, SotopiaGymError, missing_extra
 from sotopia_gym.files import write_whole
-from sotopia_gym.llm.client import KEY_VARIABLE
+from sotopia_gym.llm.client import KEY_VARIABLE, at_address
 
 RESAMPLES: Final = 2000
 BATCH: Final = 16
@@ -56,7 +57,8 @@ METHOD: Final = {
     "intervals": f"95 %, percentile bootstrap of {RESAMPLES} resamples; questions are the units, "
     "resampled within each subject (the subjects are fixed, not a sample)",
     "change": "accuracy less that of the first model on the same questions; p by McNemar's exact "
-    "test of those that one of the two alone answers rightly",
+    "test of those that one of the two alone answers rightly; p_holm: after Holm's correction over "
+    "all formats and numbers of examples of a model",
 }
 
 _OFFLINE: Final = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TQDM_DISABLE": "1"}
@@ -125,8 +127,8 @@ def harness_model(spec: str, tokenizer: Path | None = None) -> Iterator[Any]:
     except ImportError as error:
         package = (error.name or "lm-eval").partition(".")[0]
         raise missing_extra(package, "knowledge", "a test of knowledge") from error
-    if "@http" in spec:
-        yield _behind_address(spec, tokenizer)
+    if served := at_address(spec):
+        yield _behind_address(*served, tokenizer)
         return
     with tempfile.TemporaryDirectory() as made:
         embedded = spec.removeprefix("local/")
@@ -135,17 +137,16 @@ def harness_model(spec: str, tokenizer: Path | None = None) -> Iterator[Any]:
         yield HFLM(pretrained=model, tokenizer=convert.tokenizer(folder), batch_size=BATCH)
 
 
-def _behind_address(spec: str, tokenizer: Path | None) -> Any:
+def _behind_address(model: str, address: str, tokenizer: Path | None) -> Any:
     """A model behind an address, once its server has shown that it gives log-probabilities."""
     from lm_eval.models.openai_completions import LocalCompletionsAPI
 
     if tokenizer is None:
         raise ConfigError(
-            f"{spec} needs --tokenizer FOLDER: likelihoods are asked for token by token, so that "
-            "the tokens must be known here too."
+            f"{model}@{address} needs --tokenizer FOLDER: likelihoods are asked for token by "
+            "token, so that the tokens must be known here too."
         )
-    model, _, address = spec.partition("@")
-    url = f"{address.rstrip('/')}/completions"
+    url = f"{address}/completions"
     key = os.environ.get(KEY_VARIABLE)
     lm = LocalCompletionsAPI(
         model=model,
@@ -165,11 +166,13 @@ def _behind_address(spec: str, tokenizer: Path | None) -> Any:
         told = lm.model_call([ids], generate=False)["choices"][0]["logprobs"]["token_logprobs"]
     except Exception as error:
         raise ModelError(
-            f"{spec} gives no log-probabilities: {needed}; it failed with "
+            f"{model}@{address} gives no log-probabilities: {needed}; it failed with "
             f"{type(error).__name__}: {error}. For a model on this machine, name its folder."
         ) from error
     if len(told) != len(ids) + 1 or None in told[1:]:
-        raise ModelError(f"{spec} gives other log-probabilities: {needed}; got {told!r}.")
+        raise ModelError(
+            f"{model}@{address} gives other log-probabilities: {needed}; got {told!r}."
+        )
     return lm
 
 
@@ -220,7 +223,7 @@ def _stratified(strata: Sequence[np.ndarray[Any, Any]], seed: int) -> dict[str, 
 def gathered(cells: Mapping[tuple[str, str, int], Cell], seed: int) -> list[dict[str, Any]]:
     """What the answers say of each model, format and number of examples."""
     first = next(iter(cells))[0]
-    return [
+    found: list[dict[str, Any]] = [
         {
             "model": model,
             "format": form,
@@ -233,6 +236,11 @@ def gathered(cells: Mapping[tuple[str, str, int], Cell], seed: int) -> list[dict
         }
         for (model, form, shots), cell in cells.items()
     ]
+    for name in {model: None for model, _, _ in cells if model != first}:
+        tested = [each["change"] for each in found if each["model"] == name]
+        for of, p in zip(tested, holm([of["p"] for of in tested]), strict=True):
+            of["p_holm"] = p
+    return found
 
 
 def text(found: Mapping[str, Any]) -> str:
@@ -278,6 +286,7 @@ def _run(models: Mapping[str, str], options: argparse.Namespace) -> dict[str, An
     shown = {name: _shown(spec) for name, spec in models.items()}
     about = {
         "models": shown,
+        "files, sha256": {name: _digest(spec) for name, spec in models.items()},
         "tasks": options.tasks,
         "seed": options.seed,
         "limit": options.limit,
@@ -352,7 +361,20 @@ def _progress_file(options: argparse.Namespace) -> Path:
 
 def _shown(spec: str) -> str:
     """A model's spec, of which a path says nothing of this machine."""
+    if at_address(spec) is not None:  # which refuses credentials: this goes into a file
+        return spec
     return Path(spec).name if Path(spec).is_absolute() else spec
+
+
+def _digest(spec: str) -> str | None:
+    """A hash of the files of a model's folder: folders of the same name hold other models."""
+    if not Path(spec).is_dir():
+        return None
+    told = hashlib.sha256()
+    for path in sorted(path for path in Path(spec).iterdir() if path.is_file()):
+        with path.open("rb") as file:
+            told.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return told.hexdigest()
 
 
 def _command(models: Mapping[str, str], options: argparse.Namespace) -> str:

@@ -23,7 +23,7 @@ def moved(change: Mapping[str, Any]) -> str:
     value, low, high = (100 * change[key] for key in ("value", "low", "high"))
     return (
         f"{value:+.1f} [{low:+.1f}, {high:+.1f}], won {change['won']}, lost {change['lost']}, "
-        f"p = {change['p']:.2g}"
+        f"p = {change['p']:.2g}, {change['p_holm']:.2g} after Holm"
     )
 
 

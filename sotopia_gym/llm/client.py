@@ -580,11 +580,10 @@ def from_spec(
         ModelError: If the spec is malformed, a key is missing, or ``max_cost`` is set for a model
             whose price is not known.
     """
-    match = re.fullmatch(r"(?P<model>.+?)@(?P<url>https?://.*)", spec)
-    if match:
+    served = at_address(spec)
+    if served is not None:
         key = _key(KEY_VARIABLE) or NO_KEY
-        url = _address(match["url"], "the model spec")
-        return ChatClient(match["model"], url, key, own=True, options=options, sleep=sleep)
+        return ChatClient(*served, key, own=True, options=options, sleep=sleep)
     if not spec or spec != spec.strip() or "://" in spec:
         shown = re.sub(r"//[^/]*@", "//***@", spec)
         raise ModelError(
@@ -598,6 +597,16 @@ def from_spec(
         )
     url = _address(os.environ.get("OPENAI_BASE_URL") or _OPENAI_URL, "OPENAI_BASE_URL")
     return ChatClient(spec, url, key, own=False, options=options, sleep=sleep)
+
+
+def at_address(spec: str) -> tuple[str, str] | None:
+    """The model and the base URL of a spec ``"MODEL@http://HOST:PORT/v1"``; None for any other.
+
+    Raises:
+        ModelError: If the address is malformed, or has credentials in it.
+    """
+    match = re.fullmatch(r"(?P<model>.+?)@(?P<url>https?://.*)", spec)
+    return match and (match["model"], _address(match["url"], "the model spec"))
 
 
 def _leave(home: Network, endpoint: Endpoint, member: object, *, wait: bool = False) -> None:

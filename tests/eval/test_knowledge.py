@@ -1,6 +1,7 @@
 """Knowledge before and after training: the questions, how they are asked, what is counted."""
 
 import json
+import shutil
 import sys
 import threading
 from collections import Counter
@@ -10,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from eval import knowledge
-from eval.knowledge import accuracy, answers, change, harness_model, main
+from eval.knowledge import accuracy, answers, change, gathered, harness_model, main
 from eval.knowledge_tasks import formats, harness_tasks, load_questions
 from sotopia_gym.benchmark.published import published_knowledge
 from sotopia_gym.errors import ConfigError, ModelError
@@ -196,6 +197,20 @@ def test_models_are_compared_question_by_question():
     assert change(first, first)["p"] == 1.0
 
 
+def test_p_is_corrected_for_all_formats_and_numbers_of_examples():
+    before, after = {"a": [0] * 10}, {"a": [1] * 10}
+    cells = {
+        ("base", "letters", 0): before,
+        ("base", "cloze", 0): before,
+        ("bc", "letters", 0): before,
+        ("bc", "cloze", 0): after,
+    }
+    changes = [each["change"] for each in gathered(cells, 0)]
+    assert changes[:2] == [None, None]
+    assert [change["p"] for change in changes[2:]] == [1.0, pytest.approx(2 / 2**10)]
+    assert [change["p_holm"] for change in changes[2:]] == [1.0, pytest.approx(4 / 2**10)]
+
+
 def test_published_numbers_are_the_papers():
     found = {row.model: row.accuracy for row in published_knowledge()}
     assert found == {"Mistral-7B": 0.4921, "SR": 0.4346, "BC": 0.4748, "BC+SR": 0.4857}
@@ -257,6 +272,34 @@ def test_an_interrupted_run_goes_on_where_it_stopped(models, tmp_path, monkeypat
         command(models[:1], tmp_path, "--shots", "0")
     assert command(models[:1], tmp_path, "--shots", "0") == 0
     assert calls == [("letters", 0), ("cloze", 0), ("cloze", 0)]
+
+
+def test_a_run_does_not_go_on_with_another_models_answers(models, tmp_path, monkeypatch):
+    """Folders of recipes are all called the same."""
+    for name, model in zip(("one", "other"), models, strict=False):
+        shutil.copytree(model, tmp_path / name / "model")
+
+    def stopping(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(knowledge, "answers", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        command([tmp_path / "one/model"], tmp_path)
+    (path,) = tmp_path.glob("*.partial.jsonl")
+    kept = path.read_text()
+    with path.open("a") as file:
+        file.write(json.dumps({"id": "base letters 0", "right": {}}) + "\n")
+    with pytest.raises(SystemExit, match="of another run"):
+        command([tmp_path / "other/model"], tmp_path)
+    assert kept in path.read_text()
+
+
+def test_credentials_in_an_address_reach_no_file(models, tmp_path, capsys):
+    spec = "tiny@http://user:s3cret@127.0.0.1:1/v1"
+    assert command([spec], tmp_path, "--tokenizer", str(models[0])) == 1
+    assert "has credentials" in (shown := capsys.readouterr().err)
+    assert "s3cret" not in shown
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_the_harness_the_extra_is_named(tmp_path, monkeypatch, capsys):
