@@ -8,8 +8,8 @@ RESULT.json is what ``sotopia-gym benchmark --out`` or a recipe's evaluation wro
 protocol does otherwise than ours is numbered and said below each table. Journals of several agents
 are compared with the first, pair by pair: by a paired t-test, which takes pairs as independent, and
 by a bootstrap and a sign-flip test, which take scenarios so. With the journal of a reference agent
-on the same tasks, e.g. a scripted expert, they are shown by difficulty too, which is how little of
-the goal it reached: SOTOPIA-hard was chosen likewise, by what was left to gain.
+on the same tasks, e.g. a scripted expert, they are shown by difficulty too, which is how little it
+had of what could be had: SOTOPIA-hard was chosen likewise, by what was left to gain.
 
 FILE is Markdown if its name ends in .md, JSON if in .json, and text otherwise.
 """
@@ -23,18 +23,19 @@ import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
-from sotopia_gym.benchmark import PublishedRow, Result, compare
+from eval.commands import made_by, named
+from sotopia_gym.benchmark import Comparison, PublishedRow, Result, compare
 from sotopia_gym.benchmark.published import SELF_PLAY, published, published_rows
 from sotopia_gym.episodes.dimensions import DIMENSIONS
+from sotopia_gym.episodes.schema import Episode
 from sotopia_gym.episodes.store import latest
 from sotopia_gym.errors import ConfigError, SotopiaGymError, missing_extra
 from sotopia_gym.files import write_whole
 from sotopia_gym.stats import mean_interval
-from sotopia_gym.tasks.sampling import measured_difficulty
+from sotopia_gym.tasks.sampling import family, measured_difficulty
 from sotopia_gym.tasks.suites import OFFICIAL_SUITES
 
 COLUMNS: Final = {
@@ -155,6 +156,7 @@ class Paired:
         p_t: Its two-sided p.
         p_sign_flip: Two-sided p of flipping the signs of whole scenarios.
         p_holm: The same after Holm's correction over the measures; None where it is not known.
+        notes: What is not in the pairs, or makes them less alike than they should be.
     """
 
     first: str
@@ -166,6 +168,7 @@ class Paired:
     p_t: float | None
     p_sign_flip: float | None
     p_holm: float | None
+    notes: tuple[str, ...] = ()
 
 
 # --- What was run
@@ -229,9 +232,14 @@ def recipe_table(gathered: Mapping[str, Any]) -> Table:
     rows = []
     for arm, over in gathered["over_seeds"].items():
         of = [s["arms"][arm] for s in gathered["seeds"] if "goal" in s["arms"].get(arm, {})]
-        if of:
-            single = of[0]["goal"] if len(of) == 1 else {}
-            cell = Cell(over["goal"], single.get("low"), single.get("high"), over["sd"])
+        # What does not depend on the seed was run once, and stands in the report of every seed.
+        once = all(each == of[0] for each in of)
+        if of and once:
+            goal = of[0]["goal"]
+            cell = Cell(over["goal"], goal["low"], goal["high"])
+            rows.append(Row(arm, of[0]["scored"], {"goal": cell}))
+        elif of:
+            cell = Cell(over["goal"], sd=over["sd"])
             rows.append(Row(arm, sum(each["scored"] for each in of), {"goal": cell}))
     block = Block(
         source=OURS,
@@ -347,11 +355,16 @@ class Graded:
 
     Attributes:
         model: The agent.
+        episodes: How many scored episodes.
         cells: ``"all"`` and thirds to mean.
+        changes: The same to the mean difference from the first agent, on the same episodes; empty
+            for that one and for the reference.
     """
 
     model: str
+    episodes: int
     cells: dict[str, Cell]
+    changes: dict[str, Cell]
 
 
 # --- Pairs
@@ -372,21 +385,40 @@ def paired(journals: Mapping[str, Path]) -> list[Paired]:
     first, *others = journals
     found = []
     for other in others:
-        for each in compare(latest(journals[first]), latest(journals[other])).differences:
+        compared = compare(latest(journals[first]), latest(journals[other]))
+        notes = tuple(_unlike(compared, first, other))
+        for each in compared.differences:
             apart = each.difference
             t, p_t = _t_test(each.cohens_d, apart.count)
             cell = Cell(apart.mean, apart.low, apart.high)
-            row = Paired(first, other, each.measure, apart.count, cell, t, p_t, each.p, each.p_holm)
-            found.append(row)
+            ps = t, p_t, each.p, each.p_holm
+            found.append(Paired(first, other, each.measure, apart.count, cell, *ps, notes=notes))
     return found
 
 
+def _unlike(compared: Comparison, first: str, second: str) -> Iterator[str]:
+    """What is not in the pairs, or makes them less alike than they should be."""
+    if compared.without_score:
+        yield f"{compared.without_score} pairs have an episode that failed or is unscored"
+    for name, count in ((first, compared.unpaired_first), (second, compared.unpaired_second)):
+        if count:
+            yield f"{count} episodes of {name} have no counterpart"
+    yield from compared.notes
+
+
 def recipe_paired(gathered: Mapping[str, Any]) -> list[Paired]:
-    """The differences in goal that a recipe's report has, seed by seed."""
+    """The differences in goal that a recipe's report has, seed by seed.
+
+    What is the same in all seeds, because it does not depend on them, is there once.
+    """
     found = []
-    for seed in gathered["seeds"]:
-        of_seed = f" (seed {seed['seed']})" if len(gathered["seeds"]) > 1 else ""
+    seeds = gathered["seeds"]
+    for number, seed in enumerate(seeds):
         for name, each in seed["differences"].items():
+            once = all(other["differences"].get(name) == each for other in seeds)
+            if once and number:
+                continue
+            of_seed = "" if once else f" (seed {seed['seed']})"
             second, first = name.split(" - ")
             t, p_t = _t_test(each["d"], each["pairs"])
             cell = Cell(each["mean"], each["low"], each["high"])
@@ -413,53 +445,94 @@ def _t_test(cohens_d: float | None, pairs: int) -> tuple[float | None, float | N
 
 
 def by_difficulty(journals: Mapping[str, Path], reference: Path) -> list[Graded]:
-    """Goals on all tasks and on each third of them, the easiest for a reference agent first.
+    """Goals on all tasks and on thirds of them, the easiest for a reference agent first.
+
+    Each family has its own thirds, or they would be families more than difficulty.
 
     Args:
-        journals: Name to journal.
+        journals: Name to journal. The others are compared with the first.
         reference: Journal of the reference agent.
 
     Raises:
-        ConfigError: If a file is missing, there are fewer tasks than thirds, or the reference did
-            not play all tasks.
+        ConfigError: If a file is missing, a family has fewer tasks than thirds, or the agents did
+            not play the same tasks.
     """
-    reached = _goals("the reference", reference)
-    difficulty = measured_difficulty(
-        {task: [goal / DIMENSIONS["goal"].high for goal in of] for task, of in reached.items()}
-    )
-    order = sorted(difficulty, key=lambda task: (difficulty[task], task))
-    size = len(order) / len(THIRDS)
-    if size < 1:
-        raise ConfigError(f"{reference} has {len(order)} tasks; thirds need {len(THIRDS)}.")
-    places = {task: min(int(place / size), len(THIRDS) - 1) for place, task in enumerate(order)}
+    third = _thirds(reference)
+    first = next(iter(journals), "")
     found = []
     for name, path in {"(reference)": reference, **journals}.items():
         goals = _goals(name, path)
-        if missing := sorted(goals.keys() - places.keys()):
+        if missing := sorted(goals.keys() - third.keys()):
             raise ConfigError(
                 f"the reference did not play {len(missing)} tasks of {name!r}, e.g. {missing[0]}."
             )
-        cells = {"all": _mean_goal(goals)}
-        for place, third in enumerate(THIRDS):
-            part = {task: of for task, of in goals.items() if places[task] == place}
-            if part:
-                cells[third] = _mean_goal(part)
-        found.append(Graded(name, cells))
+        if missing := sorted(third.keys() - goals.keys()):
+            raise ConfigError(
+                f"{name!r} has no score in {len(missing)} tasks that the reference played, e.g. "
+                f"{missing[0]}; finish it first."
+            )
+        parts = {"all": goals, **{of: {} for of in THIRDS}}
+        for task, values in goals.items():
+            parts[third[task]][task] = values
+        cells = {part: _mean_goal(of) for part, of in parts.items()}
+        others = name in journals and name != first
+        changes = _changes(journals[first], path, third) if others else {}
+        found.append(Graded(name, sum(map(len, goals.values())), cells, changes))
     return found
 
 
-def _goals(name: str, path: Path) -> dict[str, list[float]]:
-    """Task to the goal scores of the agent that a journal is about."""
+def _thirds(reference: Path) -> dict[str, str]:
+    """Task to the third of its family that it is in."""
+    reached: dict[str, list[float]] = {}
+    families: dict[str, set[str]] = {}
+    for episode, seat, goal in _scored("the reference", reference):
+        assert episode.judgement is not None
+        share = episode.judgement.normalised.get(seat, goal / DIMENSIONS["goal"].high)
+        reached.setdefault(episode.task.task_id, []).append(share)
+        families.setdefault(family(episode.task), set()).add(episode.task.task_id)
+    difficulty = measured_difficulty(reached)
+    found = {}
+    for name, tasks in families.items():
+        if len(tasks) < len(THIRDS):
+            raise ConfigError(
+                f"{reference} has {len(tasks)} tasks of {name!r}; thirds need {len(THIRDS)}."
+            )
+        for place, task in enumerate(sorted(tasks, key=lambda task: (difficulty[task], task))):
+            found[task] = THIRDS[place * len(THIRDS) // len(tasks)]
+    return found
+
+
+def _changes(first: Path, other: Path, third: Mapping[str, str]) -> dict[str, Cell]:
+    """How far an agent's goal is from another's, in all and in each third."""
+    found = {}
+    for part in ("all", *THIRDS):
+        one, two = (
+            (e for e in latest(path) if part in ("all", third[e.task.task_id]))
+            for path in (first, other)
+        )
+        (goal,) = (d for d in compare(one, two).differences if d.measure == "goal")
+        found[part] = Cell(goal.difference.mean, goal.difference.low, goal.difference.high)
+    return found
+
+
+def _scored(name: str, path: Path) -> Iterator[tuple[Episode, str, float]]:
+    """Each episode, agent that it is about, and goal score of it that there is."""
     if not path.is_file():
         raise ConfigError(f"there is no journal {path} (of {name!r}).")
-    found: dict[str, list[float]] = {}
     for episode in latest(path):
         if episode.judgement is None:
             continue
         for seat in episode.seats:
             goal = episode.judgement.goal(seat)
             if goal is not None:
-                found.setdefault(episode.task.task_id, []).append(goal)
+                yield episode, seat, goal
+
+
+def _goals(name: str, path: Path) -> dict[str, list[float]]:
+    """Task to the goal scores of the agent that a journal is about."""
+    found: dict[str, list[float]] = {}
+    for episode, _, goal in _scored(name, path):
+        found.setdefault(episode.task.task_id, []).append(goal)
     return found
 
 
@@ -552,11 +625,24 @@ def _table_sheet(table: Table) -> Sheet:
 
 def _graded_sheet(graded: Sequence[Graded]) -> Sheet:
     columns = ("all", *THIRDS)
-    rows = tuple((each.model, *(_shown(each.cells.get(c)) for c in columns)) for each in graded)
+    rows = tuple(
+        (each.model, str(each.episodes), *(_shown(each.cells[c]) for c in columns))
+        for each in graded
+    )
+    changes = tuple(
+        (each.model, str(each.episodes), *(_shown(each.changes[c], sign=True) for c in columns))
+        for each in graded
+        if each.changes
+    )
+    sections = [
+        ("thirds of each family's tasks, by what the reference had of what could be had", rows)
+    ]
+    if changes:
+        sections.append((f"less {graded[1].model}, on the same episodes", changes))
     return Sheet(
         "Goal by difficulty",
-        ("model", *columns),
-        (("thirds of the tasks by the mean goal of the reference", rows),),
+        ("model", "episodes", *columns),
+        tuple(sections),
         ("Means with 95 % bootstrap intervals over tasks.",),
     )
 
@@ -577,6 +663,7 @@ def _pairs_sheet(pairs: Sequence[Paired]) -> Sheet:
         (
             "Mean with a 95 % bootstrap interval over scenarios. The t-test takes pairs as "
             "independent; the sign-flip test takes scenarios so. Holm: over the measures.",
+            *dict.fromkeys(f"{e.second} - {e.first}: {note}" for e in pairs for note in e.notes),
         ),
     )
 
@@ -637,24 +724,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print the tables, and write them where they are wanted."""
     options = _arguments(arguments)
     try:
+        journals = {
+            name: Path(path)
+            for name, path in named("--episodes", "JOURNAL", options.episodes).items()
+        }
         loaded = [_loaded(each) for each in options.results]
         runs = [(name, each) for name, each in loaded if isinstance(each, Result)]
         recipes = [each for _, each in loaded if not isinstance(each, Result)]
         found = [*map(recipe_table, recipes), *tables(runs)]
         over = overview(found)
         pairs = [pair for each in recipes for pair in recipe_paired(each)]
-        if options.episodes:
-            pairs += paired(dict(_named(each) for each in options.episodes))
+        pairs += paired(journals) if journals else []
         graded = []
         if options.reference is not None:
-            graded = by_difficulty(dict(map(_named, options.episodes)), options.reference)
+            graded = by_difficulty(journals, options.reference)
         laid_out = list(sheets(over, found, pairs, graded))
         print(as_text(laid_out))
         if options.out is not None:
+            made = made_by(_command(options))
             if options.out.suffix == ".json":
-                written = _as_json(options, over, found, pairs, graded)
+                written = _as_json(made, over, found, pairs, graded)
             else:
                 written = (as_markdown if options.out.suffix == ".md" else as_text)(laid_out)
+                written += "\n" + ", ".join(made.values())
             write_whole(options.out, [written.rstrip("\n").encode() + b"\n"])
     except (SotopiaGymError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -663,24 +755,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _as_json(
-    options: argparse.Namespace,
+    made: Mapping[str, str],
     over: Sequence[Overview],
     found: Sequence[Table],
     pairs: Sequence[Paired],
     graded: Sequence[Graded],
 ) -> str:
-    words = ["python", "-m", "eval.paper_tables", *options.results]
-    words += ["--episodes", *options.episodes] if options.episodes else []
-    words += [] if options.reference is None else ["--reference", str(options.reference)]
     whole = {
-        "command": shlex.join(words),
-        "date": date.today().isoformat(),
+        **made,
         "overview": [asdict(each) for each in over],
         "tables": [asdict(each) for each in found],
         "difficulty": [asdict(each) for each in graded],
         "paired": [asdict(each) for each in pairs],
     }
     return json.dumps(whole, indent=1)
+
+
+def _command(options: argparse.Namespace) -> str:
+    words = ["python", "-m", "eval.paper_tables", *options.results]
+    words += ["--episodes", *options.episodes] if options.episodes else []
+    words += [] if options.reference is None else ["--reference", str(options.reference)]
+    return shlex.join(words)
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -703,13 +798,6 @@ def _loaded(given: str) -> tuple[str, Result | dict[str, Any]]:
     if not equals:
         name = loaded.config.agent if isinstance(loaded, Result) else path
     return name, loaded
-
-
-def _named(given: str) -> tuple[str, Path]:
-    name, equals, path = given.partition("=")
-    if not equals or not name or not path:
-        raise ConfigError(f"--episodes takes NAME=JOURNAL; got {given!r}.")
-    return name, Path(path)
 
 
 if __name__ == "__main__":

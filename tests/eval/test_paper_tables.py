@@ -30,6 +30,7 @@ from sotopia_gym.episodes.journal import Journal
 from sotopia_gym.episodes.schema import DimensionScore, Judgement
 from sotopia_gym.errors import ConfigError
 from sotopia_gym.judges.base import Judge
+from sotopia_gym.tasks.sampling import family
 from sotopia_gym.tasks.schema import Suite
 
 REPOSITORY = Path(__file__).parents[2]
@@ -177,8 +178,19 @@ def test_a_recipes_goals_and_differences():
     for row in block.rows:
         assert row.cells["goal"].mean == gathered["over_seeds"][row.model]["goal"]
     assert {"base", "bc"} <= {row.model for row in block.rows}
-    pairs = recipe_paired(gathered)
-    assert len(pairs) == sum(len(seed["differences"]) for seed in gathered["seeds"])
+    # The base and the scripts were played once, and stand in the report of every seed.
+    goals = {row.model: row.cells["goal"] for row in block.rows}
+    once = gathered["seeds"][0]["arms"]["base"]
+    assert (goals["base"].low, goals["base"].sd) == (once["goal"]["low"], None)
+    assert shown(block, "base").episodes == once["scored"]
+    assert goals["bc"].sd > 0
+    assert shown(block, "bc").episodes == 3 * once["scored"]
+    pairs = [(each.second, each.first) for each in recipe_paired(gathered)]
+    assert len(pairs) == len(set(pairs))
+    assert ("base", "silent") in pairs
+    assert [second for second, first in pairs if first == "bc"] == [
+        f"bc+sr (seed {seed})" for seed in range(3)
+    ]
 
 
 def test_several_seeds_have_a_spread():
@@ -257,51 +269,85 @@ def test_differences_that_do_not_vary_have_no_t(journals, tmp_path):
         paired({"one": journals["fair"], "two": tmp_path / "nowhere.jsonl"})
 
 
+def test_what_is_not_in_the_pairs_is_said(journals, tmp_path):
+    few = tmp_path / "few.jsonl"
+    suite = Suite(name="few", tasks=TASKS[:3])
+    list(Rollout(suite, "scripted/fair", "scripted/firm", judge=Counting("x"), journal=few))
+    found = paired({"random": journals["random"], "fair": few})
+    assert {each.notes for each in found} == {("2 episodes of random have no counterpart",)}
+    note = "fair - random: 2 episodes of random have no counterpart"
+    assert as_text(sheets([], [], found)).count(note) == 1
+
+
 # --- difficulty
 
-
-def test_thirds_are_those_that_the_reference_found_hardest(journals):
-    found = {each.model: each.cells for each in by_difficulty(journals, journals["expert"])}
-    assert list(found) == ["(reference)", *journals]
-    assert found["expert"] == found["(reference)"]
-    goals = {}
-    for episode in Journal(journals["expert"]):
-        goal = episode.judgement.scores[episode.focal]["goal"].score
-        goals.setdefault(episode.task.task_id, []).append(goal)
-    means = sorted(sum(of) / len(of) for of in goals.values())
-    # Of four tasks the two easiest are the first third.
-    assert found["expert"]["hard"].mean == pytest.approx(means[0])
-    assert found["expert"]["middle"].mean == pytest.approx(means[1])
-    assert found["expert"]["easy"].mean == pytest.approx((means[2] + means[3]) / 2)
-    assert found["random"]["all"].low <= found["random"]["all"].mean
-    assert "Goal by difficulty" in as_text(sheets([], [], [], by_difficulty({}, journals["fair"])))
+MANY = [
+    task
+    for of in ("price", "division")
+    for task in [t for t in load_suite("starter").split("heldout").tasks if family(t) == of][:3]
+]
 
 
-def test_difficulty_needs_the_same_tasks_and_enough_of_them(journals, tmp_path):
-    two = tmp_path / "two.jsonl"
-    list(
-        Rollout(
-            Suite(name="few", tasks=TASKS[:2]),
-            "scripted/fair",
-            "scripted/firm",
-            judge=Counting("x"),
-            journal=two,
+def play(path, agent, tasks=MANY, judge="outcome"):
+    suite = Suite(name="few", tasks=tuple(tasks))
+    list(Rollout(suite, agent, "scripted/firm", judge=judge, journal=path))
+    return path
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("graded")
+    names = ("random", "fair", "expert")
+    return {name: play(folder / f"{name}.jsonl", f"scripted/{name}") for name in names}
+
+
+def goals_of(path, tasks):
+    return [
+        e.judgement.goal(e.focal)
+        for e in sorted(Journal(path), key=lambda e: e.key)
+        if e.task.task_id in tasks
+    ]
+
+
+def test_thirds_are_those_of_each_family_that_the_reference_found_hardest(graded):
+    found = {each.model: each for each in by_difficulty(graded, graded["expert"])}
+    assert list(found) == ["(reference)", *graded]
+    assert found["expert"].cells == found["(reference)"].cells
+    shares = {}
+    for episode in Journal(graded["expert"]):
+        shares.setdefault(episode.task.task_id, []).append(
+            episode.judgement.normalised[episode.focal]
         )
-    )
-    with pytest.raises(ConfigError, match="has 2 tasks"):
+    means = {task: sum(of) / len(of) for task, of in shares.items()}
+    for place, third in enumerate(("hard", "middle", "easy")):
+        # Of three tasks of a family each is a third.
+        tasks = {
+            sorted([t.task_id for t in MANY if family(t) == of], key=means.get)[place]
+            for of in ("price", "division")
+        }
+        for name, path in graded.items():
+            goals = goals_of(path, tasks)
+            assert len(goals) == 4
+            assert found[name].cells[third].mean == pytest.approx(sum(goals) / 4)
+            if name != "random":
+                less = (sum(goals) - sum(goals_of(graded["random"], tasks))) / 4
+                assert found[name].changes[third].mean == pytest.approx(less)
+    assert found["random"].changes == found["(reference)"].changes == {}
+    assert {each.episodes for each in found.values()} == {12}
+    text = as_text(sheets([], [], [], list(found.values())))
+    assert "Goal by difficulty" in text
+    assert "less random, on the same episodes" in text
+
+
+def test_difficulty_needs_the_same_tasks_and_enough_of_them(graded, tmp_path):
+    two = play(tmp_path / "two.jsonl", "scripted/fair", MANY[:2])
+    with pytest.raises(ConfigError, match="has 2 tasks of 'price'; thirds need 3"):
         by_difficulty({}, two)
-    three = tmp_path / "three.jsonl"
-    list(
-        Rollout(
-            Suite(name="few", tasks=TASKS[:3]),
-            "scripted/fair",
-            "scripted/firm",
-            judge=Counting("x"),
-            journal=three,
-        )
-    )
-    with pytest.raises(ConfigError, match="did not play 1 tasks of 'fair'"):
-        by_difficulty({"fair": journals["fair"]}, three)
+    three = play(tmp_path / "three.jsonl", "scripted/fair", MANY[:3])
+    with pytest.raises(ConfigError, match="did not play 3 tasks of 'fair'"):
+        by_difficulty({"fair": graded["fair"]}, three)
+    with pytest.raises(ConfigError, match=r"'three' has no score in 3 tasks .* finish it first"):
+        by_difficulty({"three": three}, graded["expert"])
     with pytest.raises(ConfigError, match="there is no journal"):
         by_difficulty({}, tmp_path / "nowhere.jsonl")
 
@@ -318,21 +364,24 @@ def test_markdown_has_rows_of_equal_width_and_names_that_break_nothing(hard):
     assert widths == {len(COLUMNS) + 3, 6}
 
 
-def test_the_command_prints_and_writes(hard, journals, tmp_path, capsys):
-    result, both = tmp_path / "hard.json", [f"{name}={path}" for name, path in journals.items()]
+def test_the_command_prints_and_writes(hard, graded, tmp_path, capsys):
+    result, both = tmp_path / "hard.json", [f"{name}={path}" for name, path in graded.items()]
     hard.save(result)
     for name in ("out.json", "out.md", "out.txt"):
         arguments = [f"BC={result}", "--episodes", *both, "--out", str(tmp_path / name)]
-        arguments += ["--reference", str(journals["expert"])]
+        arguments += ["--reference", str(graded["expert"])]
         assert paper_tables.main(arguments) == 0
     told = capsys.readouterr().out
     assert "expert - random" in told
-    assert told.startswith((tmp_path / "out.txt").read_text().rstrip("\n"))
+    text, _, command = (tmp_path / "out.txt").read_text().partition("python -m eval.paper_tables")
+    assert told.startswith(text.rstrip("\n"))
+    assert "--reference" in command
     found = json.loads((tmp_path / "out.json").read_text())
     (ours,) = [b for t in found["tables"] for b in t["blocks"] if b["source"] == OURS]
     assert ours["rows"][0]["model"] == "BC"
     assert {each["second"] for each in found["paired"]} == {"fair", "expert"}
     assert {"all", "easy", "middle", "hard"} == set(found["difficulty"][0]["cells"])
+    assert {"command", "date", "machine"} < set(found)
     assert (tmp_path / "out.md").read_text().startswith("## All tasks against the hard ones")
 
 
@@ -356,6 +405,7 @@ def test_what_is_no_result_is_refused(content, cause, tmp_path, capsys):
     assert cause in capsys.readouterr().err
 
 
-def test_journals_have_names(capsys):
-    assert paper_tables.main(["--episodes", "a.jsonl"]) == 1
+@pytest.mark.parametrize("given", [["a.jsonl"], ["bc=a.jsonl", "bc=b.jsonl"]])
+def test_journals_have_names_of_their_own(given, capsys):
+    assert paper_tables.main(["--episodes", *given]) == 1
     assert "NAME=JOURNAL" in capsys.readouterr().err

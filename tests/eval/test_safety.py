@@ -366,7 +366,11 @@ def test_the_command_plays_codes_and_reports_and_resumes(tmp_path, capsys, monke
 
     sheet_path = out / "sheet.csv"
     assert len(list(csv.DictReader(io.StringIO(sheet_path.read_text())))) == 96
+    # Nothing is played again: whoever would speak now fails.
+    monkeypatch.delattr(Script, "act")
     assert safety.main([*arguments, "--filled", str(sheet_path)]) == 0
+    again = json.loads((tmp_path / "r.json").read_text())
+    assert again["counts"] == found["counts"]
     assert len(canned.asked) == asked
     assert "Means with 95 % intervals" in capsys.readouterr().out
 
