@@ -17,7 +17,13 @@ from sotopia_gym.envs.render import Renderer, check_render_mode
 from sotopia_gym.envs.session import Observation, Session
 from sotopia_gym.envs.spaces import MAX_TURNS, action_space, observation_space
 from sotopia_gym.episodes.schema import Episode, Judgement
-from sotopia_gym.errors import ConfigError, EpisodeStateError, JudgeError, ModelError
+from sotopia_gym.errors import (
+    ConfigError,
+    EpisodeStateError,
+    JudgeError,
+    ModelError,
+    UnknownIdError,
+)
 from sotopia_gym.judges import Judge
 from sotopia_gym.judges.reward import Reward, to_function
 from sotopia_gym.tasks.sampling import Sampler, UniformSampler
@@ -160,6 +166,7 @@ class SocialEnv(ParallelEnv[str, Observation, Any]):
 
         Raises:
             UnknownIdError: If the suite has no such task.
+            ConfigError: If the sampler draws a task that is not of the suite.
         """
         self._check_rules()
         options = dict(options or {})
@@ -168,7 +175,14 @@ class SocialEnv(ParallelEnv[str, Observation, Any]):
         if seed is not None or self._rng is None:
             self._rng, _ = seeding.np_random(seed)
         if task is None:
-            task = self._sampler.draw(self._rng)
+            drawn = self._sampler.draw(self._rng)
+            try:
+                task = self.suite[drawn.task_id]
+            except UnknownIdError as error:
+                raise ConfigError(
+                    f"the sampler drew a task that is not played here: {error} Give the sampler "
+                    "the suite, or the split, that the environment has."
+                ) from None
         self._session = Session(
             task,
             seed=int(self._rng.integers(2**53)),

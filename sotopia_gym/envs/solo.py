@@ -65,6 +65,7 @@ class SoloEnv(gymnasium.Env[Observation, Any]):
         self.role = self._fixed_role or roles[0]
         self._last: tuple[dict[str, Observation], dict[str, Info]] | None = None
         self._over: tuple[float, bool, bool] | None = None
+        self._reported = False
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -97,7 +98,7 @@ class SoloEnv(gymnasium.Env[Observation, Any]):
             self._partners[partner] = drawn.fork()
             episode_seed = infos[partner]["episode_seed"]
             self._partners[partner].reset(seed=derive_seed(episode_seed, partner))
-        self._last, self._over = (observations, infos), None
+        self._last, self._over, self._reported = (observations, infos), None, False
         self._play_partners()
         return self._told()
 
@@ -106,8 +107,12 @@ class SoloEnv(gymnasium.Env[Observation, Any]):
 
         Raises:
             ActionError: If the action is not one. The state is unchanged.
+            EpisodeStateError: If no episode is running.
             JudgeError: If the episode ended and could not be scored.
         """
+        if self._reported:
+            raise EpisodeStateError("the episode is over: call reset() first.")
+        # A partner may have ended it before the learner's first turn.
         if self._over is None:
             self._turn(action)
             self._play_partners()
@@ -159,6 +164,7 @@ class SoloEnv(gymnasium.Env[Observation, Any]):
 
     def _result(self) -> tuple[Observation, SupportsFloat, bool, bool, Info]:
         observation, info = self._told()
+        self._reported = self._over is not None
         reward, terminated, truncated = self._over or (0.0, False, False)
         return observation, reward, terminated, truncated, info
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -259,6 +260,12 @@ class Episode(_Model):
     seconds: float | None = None
     source: Source | None = None
     extra: dict[str, Any] = Field(default_factory=dict)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with some fields changed; its ``episode_id`` is that of what it then holds."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("episode_id", None)
+        return copied
 
     @cached_property
     def episode_id(self) -> str:

@@ -49,7 +49,7 @@ class PanelJudge(Judge):
     async def ajudge(self, episode: Episode) -> Judgement:
         members = tuple(await asyncio.gather(*(m.ajudge(episode) for m in self._members)))
         usage = sum((member.usage for member in members), Usage())
-        failed = [f"{m.judge}: {m.error or 'no scores'}" for m in members if not m.scored]
+        failed = [f"{m.judge}: {why}" for m in members if (why := self._lacks(m, episode))]
         if failed:
             error = f"{len(failed)} of {len(members)} members failed: {'; '.join(failed)}"
             return beside(
@@ -70,6 +70,16 @@ class PanelJudge(Judge):
             judge=self.name, scores=scores, metrics=spread, members=members, usage=usage
         )
         return beside(judgement, episode)
+
+    def _lacks(self, member: Judgement, episode: Episode) -> str | None:
+        """Why a member's judgement is not enough for the panel's; None if it is."""
+        if not member.scored:
+            return member.error or "no scores"
+        for agent in episode.task.agents:
+            for name in self.dimensions:
+                if name not in member.scores.get(agent, {}):
+                    return f"no score of {agent} in {name}"
+        return None
 
     def close(self) -> None:
         for member in self._members:

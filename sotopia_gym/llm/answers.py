@@ -59,7 +59,10 @@ async def ask(
             )
             if heard is not None:
                 heard(completion)
-            return read(completion.text)
+            try:
+                return read(completion.text)
+            except AnswerError as error:
+                raise AnswerError(str(error), completion.text) from None
         except ModelError as error:
             failure = error
             if isinstance(error, _FINAL):

@@ -12,6 +12,7 @@ from pettingzoo.utils.conversions import parallel_to_aec
 
 import sotopia_gym
 from sotopia_gym.envs.solo import SoloEnv
+from sotopia_gym.errors import EpisodeStateError
 from sotopia_gym.registration import SOLO_ID
 from tests.random_play import equal, whole_episodes
 
@@ -21,6 +22,7 @@ UNAVOIDABLE = re.compile(
     r"|Observation space for each agent probably should be gymnasium\.spaces\.(box|Box)"
     r"|Action space for each agent probably should be gymnasium\.spaces\.(box|Box)"
 )
+EXACT = ("sotopia-v0", "sotopia-families-v0", "sotopia-plan-v0")
 ORDERS = ("round-robin", "simultaneous", "random")
 
 
@@ -28,7 +30,7 @@ ORDERS = ("round-robin", "simultaneous", "random")
     params=[id for id in sotopia_gym.list_envs() if sotopia_gym.spec(id).view == "text"]
 )
 def env_id(request):
-    if request.param != "sotopia-v0":
+    if request.param in ("sotopia-all-v0", "sotopia-hard-v0"):
         request.getfixturevalue("official_suites")
     return request.param
 
@@ -36,7 +38,7 @@ def env_id(request):
 @pytest.fixture
 def kwargs(env_id):
     """How an id is made offline: the outcome judge where there is ground truth."""
-    return {} if env_id == "sotopia-v0" else {"judge": "none"}
+    return {} if env_id in EXACT else {"judge": "none"}
 
 
 @pytest.fixture(params=ORDERS)
@@ -111,7 +113,7 @@ def test_all_end_together_in_the_step_that_carries_the_rewards(env_id, kwargs, t
         if not ended.pop():
             assert set(rewards.values()) == {0.0}
         statuses = {info["judgement"] for info in infos.values()}
-        assert statuses <= ({"pending", "scored"} if env_id == "sotopia-v0" else {"unjudged"})
+        assert statuses <= ({"pending", "scored"} if env_id in EXACT else {"unjudged"})
 
 
 class TestGymnasium:
@@ -142,6 +144,16 @@ class TestGymnasium:
         assert observation["your_turn"] == 1
         assert info["role"] == "agent_1"
         assert observation["dialogue"]
+
+    def test_the_end_is_reported_once(self):
+        env = SoloEnv(role="agent_0", partner="scripted/silent")
+        env.reset(seed=0)
+        assert env.step(sotopia_gym.Action("leave"))[2]
+        for action in (sotopia_gym.Action("leave"), "garbage"):
+            with pytest.raises(EpisodeStateError, match=r"reset\(\)"):
+                env.step(action)
+        env.reset(seed=1)
+        assert not env.step(sotopia_gym.Action("speak", "Hello."))[2]
 
     def test_both_roles_come_up_and_can_be_chosen(self):
         env = SoloEnv()

@@ -53,3 +53,12 @@ def test_an_episode_can_be_judged_again_from_its_file(episodes):
 
     stored = Episode.model_validate_json(episodes[0].model_dump_json())
     assert OutcomeJudge().judge(stored) == episodes[0].judgement
+
+
+def test_the_id_of_a_copy_is_that_of_what_it_holds(episodes):
+    episode = episodes[0]
+    before = episode.episode_id
+    copied = episode.model_copy(update={"events": episode.events[:1]})
+    assert copied.episode_id != before
+    assert copied.episode_id == Episode.model_validate_json(copied.model_dump_json()).episode_id
+    assert episode.model_copy().episode_id == episode.episode_id == before

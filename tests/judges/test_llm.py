@@ -220,6 +220,13 @@ class TestCredit:
             assert sum(shared.values()) == pytest.approx(9)
             assert set(map(str, shared)) == set(marks[agent])
 
+    def test_marks_that_cannot_be_read_are_sent_back_with_what_is_wrong(self, episode):
+        model = Canned(scores(), '{"1": 7}')
+        LLMJudge(model, credit=True).judge(episode)
+        said, asked = model.asked[-1][0][-2:]
+        assert said == {"role": "assistant", "content": '{"1": 7}'}
+        assert "expected one mark for each of the turns" in asked["content"]
+
     def test_without_marks_the_episode_is_unscored(self, episode):
         judgement = LLMJudge(Canned(scores(), "?"), credit=True).judge(episode)
         assert not judgement.scored

@@ -60,6 +60,22 @@ class TestPanel:
         assert not judgement.scored
         assert "1 of 2 members failed: b: down" in judgement.error
 
+    @pytest.mark.parametrize("lacking", ["agent", "dimension"])
+    def test_it_is_unscored_if_a_member_has_not_scored_all_and_says_what(self, episodes, lacking):
+        class Partial(Fixed):
+            def judge(self, episode):
+                scores = dict(super().judge(episode).scores)
+                if lacking == "agent":
+                    del scores["agent_1"]
+                else:
+                    scores["agent_1"] = {"secret": DimensionScore(score=0)}
+                return Judgement(judge=self.name, scores=scores)
+
+        panel = PanelJudge([Fixed("a", goal=2), Partial("b", goal=3)])
+        judgement = panel.judge(episodes[0])
+        assert not judgement.scored
+        assert "1 of 2 members failed: b: no score of agent_1 in goal" in judgement.error
+
     def test_one_judge_is_no_panel(self):
         with pytest.raises(ValueError, match="at least two"):
             PanelJudge([Fixed("a", goal=1)])

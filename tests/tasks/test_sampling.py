@@ -138,3 +138,9 @@ def test_a_partner_is_drawn_from_a_population_for_each_episode():
     assert seen == [met(seed) for seed in range(30)]
     with pytest.raises(ConfigError, match="at least one partner"):
         gymnasium.make("sotopia/Solo-v0", partner=[])
+
+
+def test_a_sampler_cannot_bring_tasks_of_another_split():
+    env = SocialEnv(STARTER, split="train", sampler=UniformSampler(STARTER.split("heldout")))
+    with pytest.raises(ConfigError, match=r"is not played here: suite 'starter/train' has no task"):
+        env.reset(seed=0)

@@ -164,12 +164,19 @@ def follow(statements: Iterable[Statement[Terms]]) -> Standing[Terms]:
         table = {speaker: when for speaker, when in table.items() if speaker not in refused}
         if any(s.reading.retracts for s in together):
             agreement, offers, table = None, {}, {}
+        # What is said at once answers what was said before; but two who say the same, one of them
+        # outright, have agreed.
+        before, agreed = dict(offers), agreement is not None
         for statement in together:
             speaker, reading = statement.speaker, statement.reading
             if reading.offer is None:
                 continue
-            stated = any(o == reading.offer for s, o in offers.items() if s != speaker)
-            if reading.bare and (agreement is not None or (stated and reading.asks)):
+            stated = any(o == reading.offer for s, o in before.items() if s != speaker) or any(
+                not (reading.asks and other.reading.asks) and other.reading.offer == reading.offer
+                for other in together
+                if other.speaker != speaker
+            )
+            if reading.bare and (agreed or (stated and reading.asks)):
                 continue
             offers[speaker] = reading.offer
             if not stated or reading.asks:
@@ -177,7 +184,7 @@ def follow(statements: Iterable[Statement[Terms]]) -> Standing[Terms]:
                 continue
             if agreement is None or agreement.terms != reading.offer:
                 agreement = Agreement(reading.offer, turn)
-            table = {}
+            table = {s: when for s, when in table.items() if when == turn}
     return Standing(agreement, offers, frozenset(table))
 
 
