@@ -333,7 +333,8 @@ class FaultServer:
                 reply = self._answer_line(asked["body"])
                 response = {"status_code": reply.status, "body": json.loads(reply.body)}
                 done = {"custom_id": asked["custom_id"], "response": response, "error": None}
-                (good if reply.status == 200 else bad).append(json.dumps(done))
+                told = json.dumps(done, ensure_ascii=False)
+                (good if reply.status == 200 else bad).append(told)
             for kind, lines in (("output_file_id", good), ("error_file_id", bad)):
                 batch[kind] = f"{kind}-of-{batch['id']}" if lines else None
                 self.files[f"{kind}-of-{batch['id']}"] = "\n".join(lines).encode()

@@ -62,6 +62,9 @@ class ServedSampler(Sampler):
         self._client = OpenAI(
             base_url=f"{base_url.rstrip('/')}/v1", api_key=self._key, max_retries=_RETRIES
         )
+        # What the environment says of an account with OpenAI is not for this server.
+        self._client.organization = self._client.project = None
+        self._client._custom_headers = {}
         self._pool = ThreadPoolExecutor(max_batch, thread_name_prefix="vllm")
 
     def submit(

@@ -154,7 +154,8 @@ class _Run:
         ended = await self._wait(batch)
         for file in (ended.output_file_id, ended.error_file_id):
             if file:
-                for line in (await self._download(file)).splitlines():
+                # Answers may hold characters that splitlines() takes for ends of lines.
+                for line in filter(None, (await self._download(file)).split("\n")):
                     await self._take(line)
         self.state.unlink()
         # An expired or cancelled batch may still have answered in part.

@@ -54,6 +54,12 @@ _RETRIED: Final = frozenset((408, 409, 429))
 _FIRST_DELAY, _LONGEST_DELAY = 0.5, 30.0
 """Seconds: the bounds of the first and of the longest pause between tries."""
 
+_BARE_ADDRESS: Final = re.compile(r"@[^@\s]*(:\d+|/v\d+)(/|$)")
+"""An address without "http://"; names of models may have an "@" too."""
+
+_SHORTEST_KEY: Final = 16
+"""Characters of a key that is looked for in answers: servers of one's own take any word for one."""
+
 _CONTEXT: Final = re.compile(r"context[ _](?:length|size|window)|too many tokens", re.IGNORECASE)
 
 _FORMATS: Final = ("json_schema", "json_object", "none")
@@ -584,8 +590,8 @@ def from_spec(
     if served is not None:
         key = _key(KEY_VARIABLE) or NO_KEY
         return ChatClient(*served, key, own=True, options=options, sleep=sleep)
-    if not spec or spec != spec.strip() or "://" in spec:
-        shown = re.sub(r"//[^/]*@", "//***@", spec)
+    if not spec or spec != spec.strip() or "://" in spec or _BARE_ADDRESS.search(spec):
+        shown = re.sub(r"(//|@)[^/@]*@", r"\1***@", spec)
         raise ModelError(
             f"expected a model as 'MODEL' or 'MODEL@http://HOST:PORT/v1', got {shown!r}."
         )
@@ -705,6 +711,8 @@ def _read(response: str, key: str) -> _Reply:
     Raises:
         ValueError: If ``response`` is none; the message quotes it.
     """
+    # What is as short as a word is no secret, but may well be a word of the answer.
+    key = key if len(key) >= _SHORTEST_KEY else NO_KEY
     try:
         body = json.loads(response)
         choice = body["choices"][0]

@@ -135,7 +135,8 @@ class Rollout:
             bounded by ``options``.
         journal: Where episodes are kept; without one nothing is.
         max_seconds: Time after which no more episodes are started.
-        max_cost: US dollars after which no more episodes are started.
+        max_cost: US dollars after which no more episodes are started. What has no known price
+            is not counted, with a warning.
         options: How language models that are named by specs are called.
         progress: Called after every episode.
         engine: ``"local"`` plays in this process; ``"ray"``, or a
@@ -189,6 +190,7 @@ class Rollout:
         listed = [partners] if isinstance(partners, str | Agent) else list(partners)
         self._own: list[Agent] = []
         self._players: dict[str, Agent] = {}
+        self._named: dict[str, str] = {}
         names = [self._enlist(spec, options) for spec in (agent, *listed)]
         self.jobs = list(
             plan(
@@ -206,6 +208,7 @@ class Rollout:
         )
         self._concurrency = concurrency
         self._max_seconds, self._max_cost = max_seconds, max_cost
+        self._spent, self._warned = 0.0, False
         self._tell = progress
         self._ray: tuple[RayEngine, bytes] | None = None
         if engine != "local":
@@ -306,9 +309,10 @@ class Rollout:
     def _enlist(self, spec: str | Agent, options: ClientOptions | None) -> str:
         """Make a player ready to be forked, and say its name."""
         if not isinstance(spec, Agent):
-            if spec in self._players:
-                return spec
+            if spec in self._named:
+                return self._named[spec]
             player = agent_specs.from_spec(spec, options)
+            self._named[spec] = player.name
             self._own.append(player)
         else:
             player = spec
@@ -390,8 +394,9 @@ class Rollout:
         """Play one job, or judge one episode, after the other, as long as there are any."""
         while True:
             await self._room.acquire()
-            what = None if self._over() else next(todo, None)
-            if what is None:
+            what = next(todo, None)
+            # Where nothing is left, nothing is stopped.
+            if what is None or self._over():
                 return
             try:
                 if isinstance(what, Job):
@@ -506,7 +511,7 @@ class Rollout:
         progress = self.progress
         if self._max_seconds is not None and progress.seconds >= self._max_seconds:
             self.stop(f"max_seconds={self._max_seconds:g}")
-        if self._max_cost is not None and (progress.usage.cost or 0.0) >= self._max_cost:
+        if self._max_cost is not None and self._spent >= self._max_cost:
             self.stop(f"max_cost={self._max_cost:g}")
         return self._progress.stopped_by is not None
 
@@ -516,6 +521,14 @@ class Rollout:
         playing = episode.usage.values() if played else ()
         judging = [judgement.usage] if judgement else []
         unscored = episode.complete and judgement is not None and not judgement.scored
+        costs = [usage.cost for usage in (*playing, *judging)]
+        self._spent += sum(cost or 0.0 for cost in costs)
+        if self._max_cost is not None and None in costs and not self._warned:
+            self._warned = True
+            _log.warning(
+                "max_cost=%g counts only what is known: a player or the judge has no known price",
+                self._max_cost,
+            )
         self._progress = replace(
             known,
             judged=known.judged + (not played),

@@ -36,6 +36,14 @@ def client(connect, tmp_path):
     return connect(cache=tmp_path / "cache.db", prices={"test-model": (1, 1)}, max_retries=0)
 
 
+def test_an_answer_may_hold_any_character(fault_server, client, state):
+    said = "One.\u2028Two.\u0085Three.\x0bFour."
+    fault_server.default = faults.ok(said)
+    assert run(client, questions(2), state).answered == 2
+    asked = questions(2)[1]
+    assert run_sync(client.complete(asked.messages, temperature=0.0, max_tokens=9)).text == said
+
+
 def test_a_normal_run_finds_the_answers_of_a_batch(fault_server, client, state, sleeps):
     fault_server.default = faults.ok(lambda request: f"Answer to {request.prompt}")
     report = run(client, questions(5) + questions(2), state)

@@ -564,6 +564,9 @@ def test_each_server_gets_its_own_key_and_nothing_else(fault_server, connect, mo
         ("m@http://me:sk-secret@localhost/v1", "has credentials"),
         ("m@http://localhost/v1?key=sk-secret", "has credentials, a query"),
         ("@http://me:sk-secret@localhost/v1", "expected a model"),
+        ("m@localhost:8000/v1", "expected a model"),
+        ("m@host/v1", "expected a model"),
+        ("m@me:sk-secret@host:8000/v1", "expected a model"),
     ],
 )
 def test_bad_specs_are_explained(spec, message):
@@ -633,6 +636,13 @@ def test_keys_are_nowhere(fault_server, connect, monkeypatch, caplog, tmp_path, 
     for place in (repr(client), str(client), client.name, repr(client.usage), caplog.text):
         assert KEY not in place
     assert KEY.encode() not in kept
+
+
+@pytest.mark.parametrize("key", ["EMPTY", "1"])
+def test_a_word_that_serves_as_key_is_left_in_answers(fault_server, connect, monkeypatch, key):
+    monkeypatch.setenv("SOTOPIA_GYM_API_KEY", key)
+    fault_server.default = faults.ok("The box is EMPTY, and holds 10.")
+    assert ask(connect()).text == "The box is EMPTY, and holds 10."
 
 
 @pytest.mark.parametrize("key", ["sk-sécret", "sk-sec ret", "sk-sec\nret"])

@@ -355,6 +355,37 @@ def test_the_time_and_the_money_that_are_given_are_kept_to():
     assert len(list(run)) == 3 == run.progress.unscored
     assert run.progress.usage.cost == 3
     assert run.progress.stopped_by == "max_cost=3"
+    # Where the last episode takes the last dollar, nothing is left that was stopped.
+    run = rollout(judge=Costly(), max_cost=12, concurrency=1)
+    assert len(list(run)) == 12
+    assert run.progress.stopped_by is None
+
+
+def test_what_has_no_price_does_not_hide_what_has(caplog):
+    class Costly(Judge):
+        name = "costly"
+
+        def judge(self, episode):
+            return Judgement(judge=self.name, error="no idea", usage=Usage(cost=1.0))
+
+    class Unpriced(Agent):
+        name = "unpriced"
+
+        def reset(self, *, seed):
+            self._spent = Usage()
+
+        def act(self, observation):
+            self._spent += Usage(requests=1, cost=None)
+            return Action("leave")
+
+        def usage(self):
+            return self._spent
+
+    run = Rollout(TASKS, Unpriced(), PARTNERS, judge=Costly(), max_cost=3, concurrency=1)
+    assert len(list(run)) == 3
+    assert run.progress.usage.cost is None
+    assert run.progress.stopped_by == "max_cost=3"
+    assert caplog.text.count("counts only what is known") == 1
 
 
 def test_where_a_budget_is_spent_nothing_is_recorded_that_was_not_played(tmp_path):
