@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from sotopia_gym.episodes.schema import DimensionScore, Episode, Judgement
 from sotopia_gym.errors import JudgeError, missing_extra
 from sotopia_gym.files import write_whole
 from sotopia_gym.judges.base import Judge
-from sotopia_gym.tasks.schema import Suite
+from sotopia_gym.tasks.schema import Suite, canonical_json
 
 
 class Calibration(BaseModel):
@@ -120,7 +121,9 @@ class CalibratedJudge(Judge):
             )
         self.name = f"calibrated:{base.name}"
         self.dimensions = base.dimensions
-        self.prompt = base.prompt
+        # Another map gives other scores, though it asks the same.
+        mapped = hashlib.sha256(canonical_json(calibration.maps).encode()).hexdigest()[:12]
+        self.prompt = f"{base.prompt} calibration:{mapped}".strip()
         self._base, self._calibration = base, calibration
 
     def check(self, suite: Suite) -> None:
@@ -141,7 +144,12 @@ class CalibratedJudge(Judge):
             for agent, by_dimension in judgement.scores.items()
         }
         return judgement.model_copy(
-            update={"judge": self.name, "scores": scores, "members": (judgement,)}
+            update={
+                "judge": self.name,
+                "prompt": self.prompt,
+                "scores": scores,
+                "members": (judgement,),
+            }
         )
 
     def _mapped(self, dimension: str, given: DimensionScore) -> DimensionScore:

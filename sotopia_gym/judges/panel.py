@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import statistics
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from sotopia_gym.episodes.schema import DimensionScore, Episode, Judgement, Usage
 from sotopia_gym.errors import ConfigError
 from sotopia_gym.judges.base import Judge
 from sotopia_gym.judges.outcome import beside
 from sotopia_gym.llm.client import run_sync
-from sotopia_gym.tasks.schema import Suite
+from sotopia_gym.tasks.schema import Suite, canonical_json
 
 
 class PanelJudge(Judge):
@@ -38,6 +39,9 @@ class PanelJudge(Judge):
         self.name = f"{kind}:{'+'.join(member.name for member in members)}"
         shared = set.intersection(*(set(member.dimensions) for member in members))
         self.dimensions = tuple(name for name in members[0].dimensions if name in shared)
+        if any(member.prompt for member in members):
+            asked = canonical_json([member.prompt for member in members])
+            self.prompt = f"panel:{hashlib.sha256(asked.encode()).hexdigest()[:12]}"
 
     def check(self, suite: Suite) -> None:
         for member in self._members:
@@ -52,9 +56,7 @@ class PanelJudge(Judge):
         failed = [f"{m.judge}: {why}" for m in members if (why := self._lacks(m, episode))]
         if failed:
             error = f"{len(failed)} of {len(members)} members failed: {'; '.join(failed)}"
-            return beside(
-                Judgement(judge=self.name, error=error, members=members, usage=usage), episode
-            )
+            return beside(self._judgement(error=error, members=members, usage=usage), episode)
         scores: dict[str, dict[str, DimensionScore]] = {}
         spread: dict[str, float] = {}
         for agent in episode.task.agents:
@@ -66,10 +68,11 @@ class PanelJudge(Judge):
                 )
                 scores[agent][name] = DimensionScore(score=self._combine(given), reasoning=told)
                 spread[f"spread/{agent}/{name}"] = max(given) - min(given)
-        judgement = Judgement(
-            judge=self.name, scores=scores, metrics=spread, members=members, usage=usage
-        )
+        judgement = self._judgement(scores=scores, metrics=spread, members=members, usage=usage)
         return beside(judgement, episode)
+
+    def _judgement(self, **fields: Any) -> Judgement:
+        return Judgement(judge=self.name, prompt=self.prompt, **fields)
 
     def _lacks(self, member: Judgement, episode: Episode) -> str | None:
         """Why a member's judgement is not enough for the panel's; None if it is."""

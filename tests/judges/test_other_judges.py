@@ -76,6 +76,18 @@ class TestPanel:
         assert not judgement.scored
         assert "1 of 2 members failed: b: no score of agent_1 in goal" in judgement.error
 
+    def test_what_its_members_ask_is_part_of_what_it_asks(self, episodes):
+        def panel(prompt):
+            asking = Fixed("a", goal=2)
+            asking.prompt = prompt
+            return PanelJudge([asking, Fixed("b", goal=3)])
+
+        one, other = panel("judge-v1:one"), panel("judge-v1:other")
+        judgement = one.judge(episodes[0])
+        judged = episodes[0].with_judgement(judgement)
+        assert scored_by(judged, one.name, one.prompt) == judgement
+        assert scored_by(judged, other.name, other.prompt) is None
+
     def test_one_judge_is_no_panel(self):
         with pytest.raises(ValueError, match="at least two"):
             PanelJudge([Fixed("a", goal=1)])
@@ -124,10 +136,13 @@ class TestCalibration:
         base.prompt = "v1"
         made = fit({"goal": [(0, 0), (10, 5)]}, judge="a", fitted_on="x")
         judge = CalibratedJudge(base, made)
-        given = judge.judge(episodes[0]).model_copy(update={"prompt": "v1"})
+        given = judge.judge(episodes[0])
         judged = episodes[0].with_judgement(given)
         assert scored_by(judged, judge.name, judge.prompt) == given
         assert scored_by(judged, base.name, base.prompt) is None
+        flatter = made.model_copy(update={"maps": {"goal": ((0.0, 10.0), (5.0, 5.0))}})
+        other = CalibratedJudge(base, flatter)
+        assert scored_by(judged, other.name, other.prompt) is None
 
 
 class TestHuman:
