@@ -125,13 +125,12 @@ class Session:
         dialogue = self.dialogue
         acting, present = dialogue.acting, dialogue.present
         events = dialogue.step(parsed)
-        coerced = {
-            agent: "it was not this agent's turn"
-            for agent, action in parsed.items()
-            if agent not in acting and action.action_type != "none"
-        }
-        coerced.update((event.agent, event.note) for event in events if event.note is not None)
-        self.coerced = coerced
+        # Of whoever is not among the actions the last action is still another one.
+        self.coerced = {a: note for a, note in self.coerced.items() if a not in parsed}
+        for agent, action in parsed.items():
+            if agent not in acting and action.action_type != "none":
+                self.coerced[agent] = "it was not this agent's turn"
+        self.coerced |= {event.agent: event.note for event in events if event.note is not None}
         lines = [transcript.line(event, self.task.names) for event in events]
         for agent in present:
             self.views[agent].add(

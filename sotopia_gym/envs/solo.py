@@ -9,7 +9,6 @@ import gymnasium
 
 from sotopia_gym import agents
 from sotopia_gym.agents.base import Agent, derive_seed
-from sotopia_gym.envs.dialogue import NOTHING
 from sotopia_gym.envs.parallel import Info, SocialEnv, StepResult
 from sotopia_gym.envs.session import Observation
 from sotopia_gym.envs.spaces import action_space, observation_space
@@ -114,7 +113,7 @@ class SoloEnv(gymnasium.Env[Observation, Any]):
             raise EpisodeStateError("the episode is over: call reset() first.")
         # A partner may have ended it before the learner's first turn.
         if self._over is None:
-            self._turn(action)
+            self._turn({self.role: action})
             self._play_partners()
         return self._result()
 
@@ -140,10 +139,10 @@ class SoloEnv(gymnasium.Env[Observation, Any]):
 
     def _play_partners(self) -> None:
         while self._over is None and self.role not in self.env.acting:
-            self._turn(NOTHING)
+            self._turn({})
 
-    def _turn(self, action: Any) -> None:
-        parsed = self.env.parse_actions({self.role: action})
+    def _turn(self, actions: Mapping[str, Any]) -> None:
+        parsed = self.env.parse_actions(actions)
         observations, _ = self._state()
         for other in self.env.acting:
             if other != self.role:

@@ -116,6 +116,18 @@ def test_all_end_together_in_the_step_that_carries_the_rewards(env_id, kwargs, t
         assert statuses <= ({"pending", "scored"} if env_id in EXACT else {"unjudged"})
 
 
+def test_in_turn_an_agent_hears_of_its_own_last_action():
+    env = sotopia_gym.make_aec("sotopia-v0")
+    env.reset(seed=0)
+    first = env.agent_selection
+    env.step(sotopia_gym.Action("speak", "  "))
+    env.step(sotopia_gym.Action("speak", "Hello."))
+    assert env.agent_selection == first
+    assert env.last()[-1]["coerced"] is not None
+    env.step(sotopia_gym.Action("speak", "Hello."))
+    assert env.infos[first]["coerced"] is None
+
+
 class TestGymnasium:
     @pytest.mark.parametrize("role", ["agent_0", "agent_1", "random"])
     @pytest.mark.parametrize("partner", ["scripted/fair", "scripted/random", "scripted/silent"])
@@ -154,6 +166,12 @@ class TestGymnasium:
                 env.step(action)
         env.reset(seed=1)
         assert not env.step(sotopia_gym.Action("speak", "Hello."))[2]
+
+    def test_an_action_that_had_another_effect_is_told_after_the_partners_have_played(self):
+        env = SoloEnv(role="agent_0", partner="scripted/silent")
+        assert env.reset(seed=0)[1]["coerced"] is None
+        assert env.step(sotopia_gym.Action("speak", "  "))[-1]["coerced"] is not None
+        assert env.step(sotopia_gym.Action("speak", "Hello."))[-1]["coerced"] is None
 
     def test_both_roles_come_up_and_can_be_chosen(self):
         env = SoloEnv()
