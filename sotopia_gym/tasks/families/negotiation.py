@@ -24,6 +24,21 @@ _CLAUSE = re.compile(
 _NEGATION = re.compile(
     r"\b(?:not|never|no|nor|neither|cannot|hardly|without|refuse|reject|decline)\b|n['’]t\b", re.I
 )
+# What denies without a "no": "I'd be crazy to take $50."
+_DENIAL = re.compile(
+    r"""(?:['’]d|\bwould)\ (?:much\ )?(?:rather|sooner)\b
+      | \b(?:crazy|mad|insane|stupid|foolish|a\ fool|ashamed|embarrassed)\ to\b
+      | \bhate\ to\b | \bi\ wish\b | \b(?:go|going)\ broke\b | \binsult(?:ing)?\b
+      | \b(?:robbery|robbing)\b | \bbefore\ i\b | \bdream\ on\b | \bin\ your\ dreams\b""",
+    re.I | re.X,
+)
+# What makes a "fine" or an "okay" beside it the end of the talk and no consent.
+_PARTING = re.compile(
+    r"""\bwhatever\b(?!\ you) | \bkeep\ your\ (?:money|cash|offer)\b | \belsewhere\b
+      | \b(?:someone|somebody|anyone|anybody)\ (?:else|who)\b
+      | \bnothing\ (?:more|left|else)\ to\b | \bwalk(?:ing)?\ away\b""",
+    re.I | re.X,
+)
 # Phrases with a "no" or an "if" in them that deny and reserve nothing.
 _IDIOM = re.compile(
     r"""\bno\ (?:problem|worries|doubt|rush|hurry)\b,?\s* | \bwhy\ (?:not|don['’]t\ we)\b
@@ -195,7 +210,8 @@ def clauses(text: str) -> list[str]:
 
 def negated(clause: str) -> bool:
     """Whether ``clause`` denies something."""
-    return _NEGATION.search(_IDIOM.sub("", clause)) is not None
+    said = _IDIOM.sub("", clause)
+    return _NEGATION.search(said) is not None or _DENIAL.search(said) is not None
 
 
 def hedged(clause: str, following: str = "") -> bool:
@@ -244,6 +260,7 @@ def read_stance(text: str) -> Reading[Terms]:
         not retracts
         and _HEDGE.search(plain) is None
         and not negated(plain)
+        and _PARTING.search(plain) is None
         and any(_accepted(part) for part in parts)
     )
     rejects = not accepts and any(rejected(part) for part in parts)

@@ -80,6 +80,24 @@ AGREEMENTS = [
 ]
 
 NEAR_MISSES = [
+    *(
+        ("B: Would you take $50?", f"S: {refusal}")
+        for refusal in (
+            "I'd be crazy to take $50.",
+            "I'd rather die than take $50.",
+            "I wish I could take $50.",
+            "I'd hate to sell it for $50.",
+            "I'd go broke selling at $50.",
+            "I will take $50 as an insult.",
+            "I'd give it to charity before I sell it for $50.",
+            "It would be robbery to sell it for $50.",
+            "Fine. Whatever. I'll keep it then.",
+            "Fine! Keep your money.",
+            "Sure. Dream on.",
+            "Fine. I will sell it to someone who pays more.",
+            "Okay. Then there is nothing more to discuss.",
+        )
+    ),
     ("S: I can do $90.",),
     ("S: I can do $90.", "B: Deal?"),
     ("S: I can do $90.", "B: Do we have a deal"),
