@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sotopia_gym.episodes.schema import Episode
+    from sotopia_gym.llm.chat import Completion
 
 
 class SotopiaGymError(Exception):
@@ -101,11 +102,12 @@ class AnswerError(ModelError):
 
     Attributes:
         text: What there is of the answer.
+        completion: The answer with what it cost, where that is not told elsewhere; else None.
     """
 
-    def __init__(self, message: str, text: str = "") -> None:
-        super().__init__(message, text)
-        self.text = text
+    def __init__(self, message: str, text: str = "", completion: Completion | None = None) -> None:
+        super().__init__(message, text, completion)
+        self.text, self.completion = text, completion
 
     def __str__(self) -> str:
         return str(self.args[0])

@@ -130,6 +130,10 @@ class LLMAgent(Agent):
                     raise
                 observation["dialogue"] = shorter
                 continue
+            except AnswerError as error:
+                if error.completion is not None:
+                    self._usage += Usage.of(error.completion)
+                raise
             self._asked += 1
             self._usage += Usage.of(completion)
             self._models.add(f"{completion.model} {completion.fingerprint}".strip())

@@ -65,6 +65,8 @@ async def ask(
                 raise AnswerError(str(error), completion.text) from None
         except ModelError as error:
             failure = error
+            if isinstance(error, AnswerError) and error.completion and heard is not None:
+                heard(error.completion)
             if isinstance(error, _FINAL):
                 break
             if isinstance(error, AnswerError):

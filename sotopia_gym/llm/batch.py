@@ -173,7 +173,7 @@ class _Run:
 
         pause = _POLL_FIRST
         while True:
-            seen = await self.client.request(look)
+            seen = await self.client.request(look, paid=False)
             if seen.status in ("completed", "failed", "expired", "cancelled"):
                 return seen
             await self.client.pause(pause)
@@ -183,7 +183,7 @@ class _Run:
         async def download(sdk: AsyncOpenAI) -> str:
             return (await sdk.files.content(file)).text
 
-        return await self.client.request(download)
+        return await self.client.request(download, paid=False)
 
     async def _take(self, line: str) -> None:
         """Put the answer of one line of a batch's output into the cache, or report its failure."""

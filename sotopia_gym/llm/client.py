@@ -371,8 +371,18 @@ class ChatClient(ChatModel):
             self._usage.cost = (self._usage.cost or 0.0) + cost
         elif self.options.max_cost is not None:
             _log.warning("%s does not count tokens: max_cost cannot hold.", self.name)
+        completion = Completion(
+            text=reply.text,
+            prompt_tokens=reply.prompt_tokens,
+            completion_tokens=reply.completion_tokens,
+            model=reply.model,
+            fingerprint=reply.fingerprint,
+            cost=cost,
+        )
         if reply.refusal:
-            raise RefusalError(f"{self.name} declined to answer: {reply.refusal}", reply.refusal)
+            raise RefusalError(
+                f"{self.name} declined to answer: {reply.refusal}", reply.refusal, completion
+            )
         if reply.finish_reason in ("length", "content_filter"):
             why = {
                 "length": "by its length limit; allow more max_tokens",
@@ -381,26 +391,23 @@ class ChatClient(ChatModel):
             raise TruncatedAnswerError(
                 f"the answer of {self.name} was cut off {why}. It ends: ...{reply.text[-200:]!r}",
                 reply.text,
+                completion,
             )
         if not reply.text.strip():
             raise EmptyAnswerError(
                 f"the answer of {self.name} is empty (finish_reason {reply.finish_reason!r}); "
                 f"expected text.",
                 reply.text,
+                completion,
             )
-        return Completion(
-            text=reply.text,
-            prompt_tokens=reply.prompt_tokens,
-            completion_tokens=reply.completion_tokens,
-            model=reply.model,
-            fingerprint=reply.fingerprint,
-            cost=cost,
-        )
+        return completion
 
     async def request(
         self,
         call: Callable[[AsyncOpenAI], Awaitable[T]],
         adapt: Callable[[Failure], bool] | None = None,
+        *,
+        paid: bool = True,
     ) -> T:
         """Make a call of the SDK with this client's slots, time-outs, retries and budget.
 
@@ -408,6 +415,7 @@ class ChatClient(ChatModel):
             call: The call, which is one request. A ValueError means that the response cannot be
                 read. It runs on the network's loop, and so must this coroutine.
             adapt: Told why the server refused, says whether ``call`` will now ask otherwise.
+            paid: Whether it costs money: only then is the budget looked at.
 
         Raises:
             ModelError: As :meth:`complete`.
@@ -415,9 +423,10 @@ class ChatClient(ChatModel):
         endpoint = self._join()
         left = self.options.total_timeout
         tries = requests = 0
+        before = self._before_paying if paid else self._before_sending
         while True:
             timeout = min(self.options.attempt_timeout, left)
-            result, seconds = await endpoint.send(call, self._before_sending, timeout)
+            result, seconds = await endpoint.send(call, before, timeout)
             requests += 1
             left -= seconds
             if not isinstance(result, Failure):
@@ -507,6 +516,9 @@ class ChatClient(ChatModel):
         return endpoint
 
     def _before_sending(self) -> None:
+        self._usage.requests += 1
+
+    def _before_paying(self) -> None:
         limit, spent = self.options.max_cost, self._usage.cost or 0.0
         if limit is not None and spent >= limit:
             raise BudgetExceededError(
@@ -514,7 +526,7 @@ class ChatClient(ChatModel):
                 f"more is sent. What is answered is in the cache, if there is one; to go on, "
                 f"raise max_cost."
             )
-        self._usage.requests += 1
+        self._before_sending()
 
     def _pause(self, failure: Failure, tries: int) -> float:
         asked = _retry_after(failure.retry_after)

@@ -15,9 +15,11 @@ from sotopia_gym.errors import (
     ContextOverflowError,
     ModelError,
     RefusalError,
+    TruncatedAnswerError,
     UnavailableModelError,
 )
 from sotopia_gym.llm import models
+from sotopia_gym.llm.chat import Completion
 from tests.canned import Canned
 
 MODEL = "smollm2-135m"
@@ -106,6 +108,13 @@ class TestRepair:
         assert "no valid action in 3 answers: it is not JSON" in episode.events[0].note
         assert episode.usage["agent_0"].requests == 3
         assert episode.usage["agent_0"].cost == pytest.approx(0.03)
+
+    def test_an_answer_that_is_of_no_use_is_paid_for_too(self):
+        cut = Completion('{"acti', 100, 20, model="canned-1", fingerprint="fp", cost=0.01)
+        agent = LLMAgent(Canned(TruncatedAnswerError("cut off", cut.text, cut), GOOD))
+        assert agent.act(first_observation()) == Action("speak", "Hello.")
+        assert agent.usage().requests == 2
+        assert agent.usage().cost == pytest.approx(0.02)
 
     def test_a_refusal_counts_as_an_invalid_answer(self):
         model = Canned(RefusalError("refused", "I cannot do that"), GOOD)

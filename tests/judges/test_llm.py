@@ -13,6 +13,7 @@ from sotopia_gym.errors import (
     ConfigError,
     JudgeError,
     RefusalError,
+    TruncatedAnswerError,
     UnavailableModelError,
     UnknownIdError,
 )
@@ -78,6 +79,15 @@ def test_what_it_cost_and_who_answered_is_kept(episode):
     assert judgement.usage.cost == pytest.approx(0.02)
     assert judgement.models == ("canned-1 fp",)
     assert judgement.prompt.startswith("judge-v")
+
+
+def test_an_answer_that_is_of_no_use_is_paid_for_too(episode):
+    cut = Completion('{"agent', 100, 20, model="canned-1", fingerprint="fp", cost=0.01)
+    error = TruncatedAnswerError("cut off", cut.text, cut)
+    judgement = LLMJudge(Canned(error, scores())).judge(episode)
+    assert judgement.scored
+    assert judgement.usage.cost == pytest.approx(0.02)
+    assert LLMJudge(Canned(error)).judge(episode).usage.cost == pytest.approx(0.03)
 
 
 def test_the_truth_is_recorded_beside(episode):

@@ -4,7 +4,12 @@ import json
 
 import pytest
 
-from sotopia_gym.errors import BatchError, ModelError, UnavailableModelError
+from sotopia_gym.errors import (
+    BatchError,
+    BudgetExceededError,
+    ModelError,
+    UnavailableModelError,
+)
 from sotopia_gym.llm import batch as batch_module
 from sotopia_gym.llm.batch import run_batch
 from sotopia_gym.llm.client import ChatRequest, run_sync
@@ -34,6 +39,16 @@ def state(tmp_path):
 @pytest.fixture
 def client(connect, tmp_path):
     return connect(cache=tmp_path / "cache.db", prices={"test-model": (1, 1)}, max_retries=0)
+
+
+def test_a_batch_that_spends_the_budget_is_still_collected(fault_server, connect, state, tmp_path):
+    fault_server.script += [faults.ok("One."), faults.ok("Two."), faults.error(400)]
+    client = connect(cache=tmp_path / "cache.db", prices={"test-model": (1, 1)}, max_cost=1e-9)
+    report = run(client, questions(3), state)
+    assert (report.answered, len(report.failed)) == (2, 1)
+    assert not state.exists()
+    with pytest.raises(BudgetExceededError):
+        run(client, questions(4), state)
 
 
 def test_an_answer_may_hold_any_character(fault_server, client, state):

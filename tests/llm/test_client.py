@@ -5,6 +5,7 @@ import gc
 import json
 import logging
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -141,6 +142,8 @@ def test_useless_answers_raise_and_are_paid_for(fault_server, connect, behaviour
     usage = client.usage
     assert (usage.requests, usage.retries, usage.failures) == (1, 0, 1)
     assert usage.cost == pytest.approx(110e-6)
+    assert raised.value.completion.cost == usage.cost
+    assert pickle.loads(pickle.dumps(raised.value)).completion == raised.value.completion
 
 
 # What is tried again
