@@ -30,6 +30,8 @@ SUMMARY: Final = "report.json"
 _FLOORS: Final = ("silent", "random", "accepting")
 SCRIPTED: Final = (*_FLOORS, "expert")
 """Arms that are no models."""
+CONTROL: Final = "-shuffled"
+"""What the name of an arm ends in that was trained as another, on shuffled rewards."""
 
 
 def of_seed(
@@ -250,10 +252,11 @@ def _means(episodes: list[Episode]) -> dict[str, dict[str, float]]:
 
 
 def _differences(journals: Mapping[str, Path], base: str) -> dict[str, Any]:
-    """Of every arm to the base and the floors, and of every arm to the one it goes on from."""
+    """Of every arm to the base and the floors, to the one it goes on from, and to its control."""
     arms = [arm for arm in journals if arm not in SCRIPTED]
     pairs = [(arm, other) for arm in arms for other in (base, *_FLOORS) if other in journals]
     pairs += [(arm, arm.rpartition("+")[0]) for arm in arms if "+" in arm]
+    pairs += [(arm, f"{arm}{CONTROL}") for arm in arms]
     found = {}
     for arm, other in pairs:
         if arm == other or other not in journals:

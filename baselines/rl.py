@@ -48,7 +48,6 @@ from sotopia_gym.training.rewards import Terminal
 from sotopia_gym.training.trajectories import Trajectory
 
 METRICS: Final = "metrics.json"
-_CONTROL: Final = "-shuffled"
 
 
 class Recipe(Study):
@@ -253,7 +252,7 @@ def pipeline(
     ) | {"settings": recipe.training.get(name, {}), "seed": seed}
     evaluations = [f"{start}/eval"]
     for is_control in (False, True) if control else (False,):
-        arm = f"{seeded}/{name}{_CONTROL if is_control else ''}"
+        arm = f"{seeded}/{name}{report.CONTROL if is_control else ''}"
         steps += [
             Step(
                 f"{arm}/train",

@@ -82,6 +82,7 @@ def test_a_recipe_trains_measures_and_compares(method, model, tmp_path):
     assert arms < set(found["arms"])
     assert {found["arms"][arm]["episodes"] for arm in arms} == {2}
     assert f"{method} - start" in found["differences"]
+    assert f"{method} - {method}-shuffled" in found["differences"]
     told = json.loads((tmp_path / f"seed-0/{method}/train/metrics.json").read_text())
     assert [line["iteration"] for line in told["history"]] == [0, 1, 2]
     assert all(line["grad_norm"] > 0 and line["unscored"] == 0 for line in told["history"])
