@@ -109,8 +109,9 @@ _ENDS: Final = ("mean", "low", "high")
 
 
 def _goals(seeds: Sequence[Mapping[str, Any]]) -> Figure:
-    drawn, (axes,) = _plot(len(seeds[0]["arms"]) * 0.45 + 1)
-    names = list(seeds[0]["arms"])
+    # A control may have been trained with one seed only.
+    names = list(dict.fromkeys(name for seed in seeds for name in seed["arms"]))
+    drawn, (axes,) = _plot(len(names) * 0.45 + 1)
     for number, seed in enumerate(seeds):
         shift = 0.16 * (number - (len(seeds) - 1) / 2)
         _dots(axes, seed["arms"], names, shift)
@@ -135,7 +136,7 @@ def _families(seeds: Sequence[Mapping[str, Any]]) -> Figure:
 
 def _dots(axes: Axes, arms: Mapping[str, Any], names: Sequence[str], shift: float) -> None:
     for row, name in enumerate(names):
-        goal = arms[name].get("goal")
+        goal = arms.get(name, {}).get("goal")
         if goal is None:
             continue
         colour = GREY if name in SCRIPTED else BLUE

@@ -200,12 +200,18 @@ def test_seeds_of_another_day_stay_in_the_result(folders, tmp_path, monkeypatch)
     assert [seed["seed"] for seed in alone["seeds"]] == [3]
 
 
-def test_the_committed_result_becomes_a_page(tmp_path, monkeypatch):
+RESULTS = sorted((Path(page.__file__).parent / "results").glob("*.json"))
+
+
+@pytest.mark.parametrize("result", RESULTS, ids=lambda path: path.stem)
+def test_a_committed_result_becomes_a_page(result, tmp_path, monkeypatch):
+    """With all arms, though some, as a control, may be of one seed only."""
     pytest.importorskip("matplotlib", reason="the extra 'eval' is not installed")
-    result = Path(page.__file__).parent / "results" / "sotopia_pi_cpu.json"
     made = tmp_path / "page.html"
     monkeypatch.setattr("sys.argv", ["page", str(result), "--out", str(made)])
     page.main()
     text = made.read_text(encoding="utf-8")
     assert text.count("<figure>") >= 3
-    assert "bc+sr" in text
+    for seed in json.loads(result.read_text(encoding="utf-8"))["seeds"]:
+        assert f"<h2>Seed {seed['seed']}</h2>" in text
+        assert all(arm in text for arm in seed["arms"])
