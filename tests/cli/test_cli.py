@@ -63,15 +63,11 @@ def test_end_of_input_loses_nothing_that_was_finished(tmp_path):
 
 def test_interrupting_a_demo_loses_nothing_that_was_finished(tmp_path):
     path = tmp_path / "demo.jsonl"
-    command = [sys.executable, "-c", "from sotopia_gym.cli import main; main()"]
+    # What a shell runs in the background ignores interrupts, and so would its children.
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    command = [sys.executable, "-c", f"{heed}; from sotopia_gym.cli import main; main()"]
     arguments = ["demo", "--episodes", "100000", "--agent", "scripted/fair", "--out", str(path)]
-    process = subprocess.Popen(
-        [*command, *arguments],
-        stdout=subprocess.PIPE,
-        text=True,
-        # What a shell runs in the background ignores interrupts, and so would its children.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    process = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while len(list(Journal(path))) < 3 and time.monotonic() < deadline:
         time.sleep(0.05)
