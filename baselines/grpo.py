@@ -172,11 +172,10 @@ class Trainer(GRPOTrainer):
             used = mask.any(0).nonzero()[:, 0]
             begin, end = int(used[0]), int(used[-1]) + 1
             after = ids.shape[1] - end
-            found = super()._get_per_token_logps_and_entropies(
+            *found, loss = super()._get_per_token_logps_and_entropies(
                 model, ids[:, begin:end], mask[:, begin:end], logits_to_keep - after, **options
             )
-            parts.append([None if it is None else pad(it, (0, after)) for it in found[:2]])
-            parts[-1].append(found[2])
+            parts.append((*(None if it is None else pad(it, (0, after)) for it in found), loss))
         logprobs, entropies, losses = zip(*parts, strict=True)
         return (
             torch.cat(logprobs),

@@ -244,18 +244,15 @@ def read_codes(text: str, asked: Sequence[Measure]) -> Codes:
     Raises:
         AnswerError: If it is anything but one object with exactly what was asked for.
     """
-    try:
-        answer = exactly(read_json(text), ["evidence", *(m.name for m in asked)], "the answer")
-        for measure in asked:
-            value = answer[measure.name]
-            yes_or_no = measure.most == 1
-            if isinstance(value, bool) != yes_or_no or not (
-                yes_or_no or (isinstance(value, int) and 0 <= value <= measure.most)
-            ):
-                wanted = "true or false" if yes_or_no else f"a whole number, 0 to {measure.most}"
-                raise AnswerError(f'"{measure.name}" is {repr(value)[:40]}, not {wanted}')
-    except AnswerError as error:
-        raise AnswerError(str(error), text) from None
+    answer = exactly(read_json(text), ["evidence", *(m.name for m in asked)], "the answer")
+    for measure in asked:
+        value = answer[measure.name]
+        yes_or_no = measure.most == 1
+        if isinstance(value, bool) != yes_or_no or not (
+            yes_or_no or (isinstance(value, int) and 0 <= value <= measure.most)
+        ):
+            wanted = "true or false" if yes_or_no else f"a whole number, 0 to {measure.most}"
+            raise AnswerError(f'"{measure.name}" is {repr(value)[:40]}, not {wanted}')
     return {measure.name: float(answer[measure.name]) for measure in asked}
 
 

@@ -153,14 +153,11 @@ def read_answer(
     Raises:
         AnswerError: Otherwise.
     """
-    try:
-        keyed = exactly(read_json(text), agents, "the answer")
-        scores: dict[str, dict[str, DimensionScore]] = {}
-        for agent in agents:
-            by_dimension = exactly(keyed[agent], [d.name for d in dimensions], agent)
-            scores[agent] = {d.name: _score(by_dimension[d.name], d, agent) for d in dimensions}
-    except AnswerError as error:
-        raise AnswerError(str(error), text) from None
+    keyed = exactly(read_json(text), agents, "the answer")
+    scores: dict[str, dict[str, DimensionScore]] = {}
+    for agent in agents:
+        by_dimension = exactly(keyed[agent], [d.name for d in dimensions], agent)
+        scores[agent] = {d.name: _score(by_dimension[d.name], d, agent) for d in dimensions}
     return scores
 
 

@@ -272,18 +272,15 @@ def _read_answer(text: str, question: _Question, said: Sequence[Said]) -> Outcom
     Raises:
         AnswerError: If the answer is malformed, impossible, or not carried by what was said.
     """
-    try:
-        answer = exactly(read_json(text), ["evidence", "status", "terms"], "the answer")
-        status, terms = answer["status"], answer["terms"]
-        if status not in _STATUSES:
-            raise AnswerError(f"the status is {repr(status)[:80]}, not one of {_STATUSES}")
-        if status != "unread":
-            _check_evidence(answer["evidence"], said)
-        if status != "agreement" and terms is not None:
-            raise AnswerError(f"the terms must be null where the status is {status!r}")
-        read = question.read(terms) if status == "agreement" else {}
-    except AnswerError as error:
-        raise AnswerError(str(error), text) from None
+    answer = exactly(read_json(text), ["evidence", "status", "terms"], "the answer")
+    status, terms = answer["status"], answer["terms"]
+    if status not in _STATUSES:
+        raise AnswerError(f"the status is {repr(status)[:80]}, not one of {_STATUSES}")
+    if status != "unread":
+        _check_evidence(answer["evidence"], said)
+    if status != "agreement" and terms is not None:
+        raise AnswerError(f"the terms must be null where the status is {status!r}")
+    read = question.read(terms) if status == "agreement" else {}
     return Outcome(family=question.family, status=status, terms=read)
 
 
