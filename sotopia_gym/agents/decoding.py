@@ -7,12 +7,14 @@ middle, and rows may join and leave between any two steps.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import torch
+from torch.backends import cuda
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 from transformers.cache_utils import Cache, DynamicLayer
@@ -291,6 +293,34 @@ def check_exact(model: Any) -> None:
             f"{type(model).__name__} on {model.device} in {model.dtype} does not answer alike, bit "
             "for bit, alone and beside others. Use float32 on a CPU, or exact=False."
         )
+
+
+class _AnyLength:
+    """While entered, by however many threads, attention is never that of cuDNN.
+
+    On some GPUs torch prefers it, and compiles it anew for every length that it meets, which here
+    is another one at every step: sampling took three to four times as long on an H200.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._before = threading.Lock(), 0, True
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._before = cuda.cudnn_sdp_enabled()
+                cuda.enable_cudnn_sdp(False)
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                cuda.enable_cudnn_sdp(self._before)
+
+
+any_length: Final = _AnyLength()
+"""Around whatever samples: torch knows one setting for all threads."""
 
 
 @contextmanager

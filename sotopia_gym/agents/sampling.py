@@ -15,7 +15,15 @@ from typing import Any, Final
 
 import torch
 
-from sotopia_gym.agents.decoding import Batch, Row, Sampling, check_exact, draw, read
+from sotopia_gym.agents.decoding import (
+    Batch,
+    Row,
+    Sampling,
+    any_length,
+    check_exact,
+    draw,
+    read,
+)
 from sotopia_gym.agents.guide import Guide, Vocabulary
 from sotopia_gym.agents.template import ChatTemplate, common_prefix
 from sotopia_gym.errors import ContextOverflowError, ModelError, missing_extra
@@ -260,7 +268,7 @@ class Sampler:
         batch, running = Batch(self.model, exact=self._exact), list[_Request]()
         while True:
             try:
-                with torch.inference_mode():
+                with torch.inference_mode(), any_length:
                     if not self._round(batch, running):
                         return
             except Exception as error:  # whatever it is, nobody may wait for ever

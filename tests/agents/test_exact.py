@@ -125,7 +125,7 @@ def test_a_model_that_answers_differently_beside_others_is_refused(folder, monke
 
     Sampler.load(str(folder), exact=True).close()
     monkeypatch.setattr(LlamaForCausalLM, "forward", uneven)
-    with pytest.raises(ConfigError, match="LlamaForCausalLM on cpu in"):
+    with pytest.raises(ConfigError, match=r"LlamaForCausalLM on .* in"):
         Sampler.load(str(folder), exact=True)
     Sampler.load(str(folder)).close()
 

@@ -218,6 +218,33 @@ def test_a_step_that_fails_fails_those_in_it_and_no_later_one(make, monkeypatch)
     assert sampler.submit(prompt, seed="", episode=0).result().ids
 
 
+def test_attention_that_is_compiled_for_every_length_is_off_while_any_sampler_works(
+    make, loaded, monkeypatch
+):
+    from torch.backends import cuda
+
+    from sotopia_gym.agents.decoding import any_length
+
+    met, forward = [], loaded[0].forward
+
+    def told(*args, **kwargs):
+        met.append(cuda.cudnn_sdp_enabled())
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(loaded[0], "forward", told)
+    before = cuda.cudnn_sdp_enabled()
+    sampler = make()
+    (prompt,) = prompts(sampler, 1)
+    with any_length:
+        sampler.submit(prompt, seed="", episode=0).result()
+        sampler.close()  # waits until its thread has let go
+        assert not cuda.cudnn_sdp_enabled()
+    assert met
+    assert not any(met)
+    assert before
+    assert cuda.cudnn_sdp_enabled()
+
+
 # --- what is kept between turns ----------------------------------------------------------------
 
 

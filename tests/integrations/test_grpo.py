@@ -178,6 +178,7 @@ def test_trl_trains_on_the_rewards_and_changes_what_is_sampled(folder, tmp_path)
     rewards = [entry["reward"] for entry in trainer.state.log_history if "reward" in entry]
     assert len(rewards) == 2
     assert source.policy.sampler.weights_version == 2
-    assert not all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    after = (weight.to(before[0].device) for weight in model.parameters())
+    assert not all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
     first = [each.total for each in source_of(folder, rewards=by_ids).trajectories(0)]
     assert rewards[0] == pytest.approx(sum(first) / len(first))

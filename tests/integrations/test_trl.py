@@ -278,7 +278,7 @@ def test_a_checkpoint_that_was_being_written_is_passed_over(folder, tmp_path, mo
 def logits(path):
     sampler = Sampler.load(str(path), sampling=Sampling(max_tokens=4))
     with torch.inference_mode():
-        found = sampler.model(torch.tensor([[5, 6, 7, 8]])).logits
+        found = sampler.model(torch.tensor([[5, 6, 7, 8]]).to(sampler.model.device)).logits
     answer = sampler.submit([5, 6, 7], seed="", episode=0).result()
     sampler.close()
     assert answer.ids
@@ -338,7 +338,8 @@ def margin(path):
         for sign, (message,) in ((1, pair.chosen), (-1, pair.rejected)):
             answer = template.answer(message["content"])
             with torch.inference_mode():
-                found = sampler.model(torch.tensor([[*prompt, *answer]])).logits[0].log_softmax(-1)
+                ids = torch.tensor([[*prompt, *answer]]).to(sampler.model.device)
+                found = sampler.model(ids).logits[0].log_softmax(-1)
             for position, id_ in enumerate(answer, start=len(prompt) - 1):
                 total += sign * found[position, id_].item()
     return total

@@ -120,7 +120,7 @@ def test_a_trainer_finds_the_samplers_log_probabilities_in_both_layouts(policy, 
     found = [each for episode in episodes for each in trajectories(episode, Terminal("goal"))]
     checked = 0
     for layout in ("packed", "turns"):
-        tokens = collate(found, layout=layout)
+        tokens = collate(found, layout=layout).to(policy.sampler.model.device)
         assert bool((tokens.logprobs <= 0).all())
         with torch.no_grad():
             scores = score(policy.sampler.model, tokens, temperature=1.0, hidden=True)
@@ -134,7 +134,7 @@ def test_a_trainer_finds_the_samplers_log_probabilities_in_both_layouts(policy, 
 
 def test_the_temperature_is_part_of_the_distribution(policy, episodes):
     (found,) = trajectories(episodes[0], Terminal("goal"))
-    tokens = collate([found])
+    tokens = collate([found]).to(policy.sampler.model.device)
     with torch.no_grad():
         cold = score(policy.sampler.model, tokens, temperature=0.5)
         warm = score(policy.sampler.model, tokens, temperature=2.0)
