@@ -52,7 +52,7 @@ from sotopia_gym.tasks.similarity import (
     NgramIndex,
     ngrams,
     scenario_text,
-    scenario_texts,
+    scenarios_of,
 )
 from sotopia_gym.tasks.visibility import render
 
@@ -234,11 +234,11 @@ class Generator:
         self._meaning = MeaningIndex(embed) if embed else None
         self._parts = NgramIndex()
         self._vocabulary: set[str] = set()
-        texts = scenario_texts([examples, *known])
-        whole = {t.scenario.scenario_id: t.scenario for suite in (examples, *known) for t in suite}
+        heard_of = scenarios_of([examples, *known])
+        texts = {key: scenario_text(scenario) for key, scenario in heard_of.items()}
         for key, text in texts.items():
             self._known.add(key, text)
-            self._remember_parts(whole[key])
+            self._remember_parts(key, heard_of[key])
             self._vocabulary.update(_WORD.findall(text))
         if self._meaning is not None:
             self._meaning.add(texts)
@@ -258,8 +258,9 @@ class Generator:
     ) -> AsyncIterator[Attempt]:
         """Ask for a scenario for each inspiration.
 
-        What comes out does not depend on ``concurrency``: scenarios are asked for together, but
-        let through one after the other, so that of two that are alike the first stays.
+        What comes out does not depend on ``concurrency``, nor on where an earlier run was cut off:
+        scenarios are asked for together, but let through one after the other, so that of two that
+        are alike the first stays. Second tries come after the first tries of all inspirations.
 
         Args:
             inspirations: What they are to be about.
@@ -282,6 +283,7 @@ class Generator:
                 self._remember(attempt.tasks[0].scenario)
         waiting = [(i, finished[i.inspiration_id]) for i in inspirations]
         waiting = [(i, number) for i, number in waiting if number < self._attempts]
+        waiting.sort(key=lambda pair: pair[1])
         while waiting:
             batch, waiting = waiting[:concurrency], waiting[concurrency:]
             answers = await asyncio.gather(
@@ -289,7 +291,6 @@ class Generator:
                 return_exceptions=True,
             )
             failure: BaseException | None = None
-            again: list[tuple[Inspiration, int]] = []
             for (inspiration, number), answer in zip(batch, answers, strict=True):
                 if isinstance(answer, BaseException):
                     failure = failure or answer
@@ -297,10 +298,9 @@ class Generator:
                 attempt = self._let_through(inspiration, answer)
                 yield attempt
                 if not attempt.tasks and number + 1 < self._attempts:
-                    again.append((inspiration, number + 1))
+                    waiting.append((inspiration, number + 1))
             if failure is not None:
                 raise failure
-            waiting = again + waiting
 
     def messages(self, inspiration: Inspiration, number: int = 0) -> list[Message]:
         """What the model is asked."""
@@ -374,13 +374,13 @@ class Generator:
     def _remember(self, scenario: Scenario) -> None:
         text = scenario_text(scenario)
         self._known.add(scenario.scenario_id, text)
-        self._remember_parts(scenario)
+        self._remember_parts(scenario.scenario_id, scenario)
         if self._meaning is not None:
             self._meaning.add({scenario.scenario_id: text})
 
-    def _remember_parts(self, scenario: Scenario) -> None:
+    def _remember_parts(self, key: str, scenario: Scenario) -> None:
         for number, part in enumerate((scenario.context, *scenario.goals)):
-            self._parts.add(f"{scenario.scenario_id}, part {number}", part)
+            self._parts.add(f"{key}, part {number}", part)
 
     def _cast_tasks(self, scenario: Scenario) -> tuple[Task, ...]:
         """The scenario with several different pairs of characters."""

@@ -154,23 +154,25 @@ def contamination(
         threshold: Similarity of word 3-grams from which a scenario is listed.
     """
     index = NgramIndex()
-    for key, text in scenario_texts(against).items():
-        index.add(key, text)
+    for key, scenario in scenarios_of(against).items():
+        index.add(key, scenario_text(scenario))
     found = [
         Contaminated(key, match)
-        for key, text in scenario_texts([suite]).items()
-        if (match := index.nearest(text)).similarity >= threshold
+        for key, scenario in scenarios_of([suite]).items()
+        if (match := index.nearest(scenario_text(scenario))).similarity >= threshold
     ]
     return sorted(found, key=lambda one: (-one.match.similarity, one.scenario_id))
 
 
-def scenario_texts(suites: Iterable[Suite]) -> dict[str, str]:
-    """The text of every scenario of some suites, by its id."""
-    return {
-        task.scenario.scenario_id: scenario_text(task.scenario)
-        for suite in suites
-        for task in suite
-    }
+def scenarios_of(suites: Iterable[Suite]) -> dict[str, Scenario]:
+    """The scenarios of some suites by id; by suite and id where an earlier one has that id."""
+    found: dict[str, Scenario] = {}
+    for suite in suites:
+        for task in suite:
+            scenario = task.scenario
+            if found.setdefault(scenario.scenario_id, scenario) != scenario:
+                found[f"{suite.name}/{scenario.scenario_id}"] = scenario
+    return found
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

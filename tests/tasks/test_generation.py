@@ -161,12 +161,12 @@ def test_with_an_embedder_a_scenario_of_the_same_meaning_is_a_duplicate():
 
 
 def test_a_rejected_inspiration_is_tried_again_and_then_left():
-    made = generator("no", other(1), "no", "no")
+    made = generator("no", "no", other(1), "no")
     attempts = run(made, [ABOUT, Inspiration("b", "two")], concurrency=1)
     assert [(a.inspiration_id, a.number, a.reason) for a in attempts] == [
         ("abc", 0, "answer"),
-        ("abc", 1, ""),
         ("b", 0, "answer"),
+        ("abc", 1, ""),
         ("b", 1, "answer"),
     ]
 
@@ -191,23 +191,28 @@ def test_a_model_that_is_gone_is_an_error_and_what_came_before_is_kept():
     assert [a.inspiration_id for a in attempts] == ["abc"]
 
 
-def test_what_comes_out_does_not_depend_on_how_many_are_asked_at_once():
+class ByPrompt(Canned):
+    """Its first tries are alike two by two, its second ones in another way."""
+
+    async def complete(self, messages, *, attempt, **kwargs):
+        number = int(messages[-1]["content"].rsplit("number ", 1)[1].strip('"'))
+        await asyncio.sleep(0.001 * (9 - number))
+        self.answers = [other(20 + number // 3 if attempt else number // 2)]
+        return await super().complete(messages, attempt=attempt, **kwargs)
+
+
+def test_what_comes_out_does_not_depend_on_how_many_are_asked_at_once_or_on_breaks():
     inspirations = [Inspiration(str(i), f"number {i}") for i in range(9)]
 
-    class ByPrompt(Canned):
-        async def complete(self, messages, **kwargs):
-            number = int(messages[-1]["content"].rsplit("number ", 1)[1].strip('"'))
-            await asyncio.sleep(0.001 * (9 - number))
-            self.answers = [other(number // 2)]
-            return await super().complete(messages, **kwargs)
+    def made():
+        return Generator(ByPrompt(""), STARTER, pairs=2, attempts=2)
 
-    runs = [
-        [(a.inspiration_id, a.reason) for a in run(made, inspirations, concurrency=n)]
-        for n in (1, 9)
-        for made in [Generator(ByPrompt(""), STARTER, pairs=2, attempts=1)]
-    ]
-    assert runs[0] == runs[1]
-    assert sum(reason == "" for _, reason in runs[0]) == 5
+    alone, *others = (run(made(), inspirations, concurrency=n) for n in (1, 4, 9))
+    assert others == [alone, alone]
+    assert sum(attempt.reason == "" for attempt in alone) == 5 + 3
+    for cut in range(len(alone)):
+        rest = run(made(), inspirations, alone[:cut], concurrency=4)
+        assert [*alone[:cut], *rest] == alone
 
 
 def test_generation_goes_on_where_it_was_left(tmp_path):

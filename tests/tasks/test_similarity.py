@@ -83,3 +83,16 @@ def test_contamination_lists_what_is_in_the_test_suite_too():
         (price[0].scenario.scenario_id, 1.0)
     ]
     assert contamination(training, [Suite(name="other", tasks=(price[9],))], threshold=1.0) == []
+
+
+def test_suites_that_use_the_same_ids_hide_none_of_each_others_scenarios():
+    one, other = [
+        task for task in load_suite("starter") if task.scenario.outcome.family == "price"
+    ][:2]
+    scenario = other.scenario.model_copy(update={"scenario_id": one.scenario.scenario_id})
+    renamed = other.model_copy(update={"scenario": scenario})
+    suites = [Suite(name="first", tasks=(one,)), Suite(name="second", tasks=(renamed,))]
+    for suite in suites:
+        (found,) = contamination(suite, suites)
+        assert found.match.similarity == 1
+        assert found.match.key.removeprefix("second/") == one.scenario.scenario_id
