@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import statistics
 from collections.abc import Iterable
 
@@ -9,7 +10,7 @@ from sotopia_gym.episodes.dimensions import DIMENSIONS
 from sotopia_gym.episodes.schema import HUMAN_PREFIX, DimensionScore, Episode, Judgement
 from sotopia_gym.errors import JudgeError
 from sotopia_gym.judges.base import Judge
-from sotopia_gym.tasks.schema import Suite
+from sotopia_gym.tasks.schema import Suite, canonical_json
 
 
 class HumanJudge(Judge):
@@ -31,6 +32,12 @@ class HumanJudge(Judge):
             ]
             for episode in rated
         }
+        # Other ratings are another judge: an episode that was scored by fewer is scored again.
+        known = {
+            key: sorted(rating.model_dump_json() for rating in ratings)
+            for key, ratings in self._ratings.items()
+        }
+        self.prompt = f"ratings:{hashlib.sha256(canonical_json(known).encode()).hexdigest()[:12]}"
 
     def check(self, suite: Suite) -> None:
         """Raise JudgeError: ratings are of episodes that were played before."""
@@ -55,6 +62,7 @@ class HumanJudge(Judge):
                     )
         return Judgement(
             judge=self.name,
+            prompt=self.prompt,
             scores=scores,
             members=tuple(ratings),
             metrics={"raters": float(len(ratings))},

@@ -154,6 +154,14 @@ class TestHuman:
         assert judgement.goal("agent_0") == 5.5
         assert judgement.metrics["raters"] == 2
 
+    def test_what_fewer_people_had_rated_is_scored_again(self, episodes):
+        once = episodes[0].with_judgement(Fixed("human/ann", goal=4).judge(episodes[0]))
+        twice = once.with_judgement(Fixed("human/bob", goal=7).judge(once))
+        judge = HumanJudge([once])
+        judged = episodes[0].with_judgement(judge.judge(episodes[0]))
+        assert scored_by(judged, "human", HumanJudge([once]).prompt)
+        assert scored_by(judged, "human", HumanJudge([twice]).prompt) is None
+
     def test_people_cannot_judge_what_is_being_played(self):
         with pytest.raises(JudgeError, match="played already"):
             sotopia_gym.make("sotopia-v0", judge=HumanJudge([]))
