@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -26,7 +26,8 @@ BATCH_DISCOUNT: Final = 0.5
 """What a batch costs, as a share of the normal price."""
 
 MAX_LINES: Final = 50_000
-"""Most requests that OpenAI takes in one batch; more are split."""
+MAX_BYTES: Final = 200 * 1000**2
+"""Most requests, and the largest file of them, that OpenAI takes in one batch; more are split."""
 
 _POLL_FIRST, _POLL_LONGEST = 5.0, 300.0
 """Seconds between looks at a batch; each pause is half as long again as the one before."""
@@ -93,9 +94,9 @@ class _Run:
         if self.state.exists():
             await self._finish(self._resume())
             waiting = await self._unanswered(waiting)
-        todo = [item for item in waiting.items() if item[0] not in self.report.failed]
-        for start in range(0, len(todo), MAX_LINES):
-            await self._finish(await self._submit(dict(todo[start : start + MAX_LINES])))
+        todo = (item for item in waiting.items() if item[0] not in self.report.failed)
+        for content in self._files(todo):
+            await self._finish(await self._submit(content))
         return self.report
 
     async def _unanswered(self, requests: dict[str, ChatRequest]) -> dict[str, ChatRequest]:
@@ -117,9 +118,7 @@ class _Run:
             )
         return batch
 
-    async def _submit(self, requests: dict[str, ChatRequest]) -> str:
-        content = b"".join(self._lines(requests))
-
+    async def _submit(self, content: bytes) -> str:
         async def upload(sdk: AsyncOpenAI) -> str:
             file = ("requests.jsonl", content, "application/jsonl")
             return (await sdk.files.create(file=file, purpose="batch")).id
@@ -139,15 +138,24 @@ class _Run:
         write_whole(self.state, [json.dumps(saved).encode()])
         return batch
 
-    def _lines(self, requests: dict[str, ChatRequest]) -> Iterator[bytes]:
-        for key, request in requests.items():
-            line = {
+    def _files(self, requests: Iterable[tuple[str, ChatRequest]]) -> Iterator[bytes]:
+        lines: list[bytes] = []
+        size = 0
+        for key, request in requests:
+            asked = {
                 "custom_id": key,
                 "method": "POST",
                 "url": "/v1/chat/completions",
                 "body": self.client.body_of(request),
             }
-            yield json.dumps(line).encode() + b"\n"
+            line = json.dumps(asked).encode() + b"\n"
+            if lines and (len(lines) == MAX_LINES or size + len(line) > MAX_BYTES):
+                yield b"".join(lines)
+                lines, size = [], 0
+            lines.append(line)
+            size += len(line)
+        if lines:
+            yield b"".join(lines)
 
     async def _finish(self, batch: str) -> None:
         """Wait for a batch, take its answers and forget it."""

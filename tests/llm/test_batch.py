@@ -143,10 +143,13 @@ def test_a_server_that_goes_away_for_a_while_does_not_lose_the_batch(
     assert len(fault_server.batches) == 1
 
 
-def test_large_jobs_are_split(fault_server, client, state, monkeypatch):
-    monkeypatch.setattr(batch_module, "MAX_LINES", 2)
+@pytest.mark.parametrize(
+    ("limit", "most", "batches"), [("LINES", 2, 3), ("BYTES", 600, 3), ("BYTES", 1, 5)]
+)
+def test_large_jobs_are_split(fault_server, client, state, monkeypatch, limit, most, batches):
+    monkeypatch.setattr(batch_module, f"MAX_{limit}", most)
     assert run(client, questions(5), state).answered == 5
-    assert len(fault_server.batches) == 3
+    assert len(fault_server.batches) == batches
 
 
 @pytest.mark.parametrize("status", ["failed", "expired", "cancelled"])
