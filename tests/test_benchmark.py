@@ -23,6 +23,7 @@ from sotopia_gym.episodes.journal import Journal
 from sotopia_gym.episodes.schema import DimensionScore, Judgement, Usage
 from sotopia_gym.errors import BudgetExceededError, ConfigError, ModelError
 from sotopia_gym.judges.base import Judge
+from sotopia_gym.judges.calibrated import Calibration
 from sotopia_gym.stats import mean_interval
 from sotopia_gym.tasks.schema import Suite
 
@@ -610,8 +611,14 @@ def test_benchmark_and_compare_on_the_command_line(tmp_path):
     assert f"{differences['normalised']['p_holm']:.4f}" in shown
 
 
-def test_the_command_in_a_result_makes_the_same_result(tmp_path):
-    settings = ("--agent", "scripted/firm", "--judge", "outcome", "--seed", 5, *small(tmp_path))
+@pytest.mark.parametrize("judge", ["auto", "calibrated"])
+def test_the_command_in_a_result_makes_the_same_result(tmp_path, judge):
+    if judge == "calibrated":
+        maps = {"goal": ((0.0, 10.0), (2.0, 8.0))}
+        made = Calibration(judge="outcome", fitted_on="nothing", count=2, maps=maps)
+        made.save(tmp_path / "map.json")
+        judge = f"calibrated:{tmp_path / 'map.json'}"
+    settings = ("--agent", "scripted/firm", "--judge", judge, "--seed", 5, *small(tmp_path))
     out = tmp_path / "out.json"
     cli("benchmark", *settings, "--out", out, "--episodes-out", tmp_path / "1.jsonl")
     first = Result.load(out)

@@ -156,7 +156,10 @@ def benchmark(
             date=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         if named:
-            settings = settings.model_copy(update={"command": _command(str(suite), settings)})
+            # What "auto" means depends on the machine; a judge's name may be no spec of it.
+            asked = deciding.name if judge == "auto" else str(judge)
+            command = _command(str(suite), asked, settings)
+            settings = settings.model_copy(update={"command": command})
         return total.result(settings, len(rollout.jobs), rollout.progress.stopped_by)
 
 
@@ -277,14 +280,14 @@ def _name(player: str | Agent) -> str:
     return player.name if isinstance(player, Agent) else player
 
 
-def _command(suite: str, config: Config) -> str:
+def _command(suite: str, judge: str, config: Config) -> str:
     """The command line of a run of which everything has a spec."""
     words = ["sotopia-gym", "benchmark", "--suite", suite, "--agent", config.agent]
     for partner in config.partners:
         words += ["--partner", partner]
     rules = config.rules
     settings: dict[str, object] = {
-        "--judge": config.judge,
+        "--judge": judge,
         "--split": config.split,
         "--roles": config.roles,
         "--repetitions": config.repetitions,
