@@ -226,7 +226,7 @@ def _told(entry: dict[str, Any]) -> dict[str, float]:
         "clipped": entry.get("clip_ratio/region_mean"),
         "grad_norm": entry.get("grad_norm"),
         "sampled": entry.get("completions/mean_length"),
-        "learn_seconds": entry.get("step_time"),
+        "seconds": entry.get("step_time"),  # of playing and learning
     }
     return {name: float(value) for name, value in known.items() if value is not None}
 
