@@ -26,7 +26,7 @@ from sotopia_gym.llm.answers import ask, exactly, read_json
 from sotopia_gym.llm.chat import ChatModel, Message, object_schema
 from sotopia_gym.llm.client import run_sync
 from sotopia_gym.tasks.families.secret import discloses
-from sotopia_gym.tasks.schema import canonical_json
+from sotopia_gym.tasks.schema import short_digest
 
 Codes = dict[str, float]
 """Measure to its value: 0 or 1 for no or yes, or a number."""
@@ -182,7 +182,7 @@ class Coder:
         self.name = model.name
         self._model, self._attempts = model, attempts
         asked = [_INSTRUCTION, [[r, m.name, m.question] for r in MEASURES for m in MEASURES[r]]]
-        self.prompt = hashlib.sha256(canonical_json(asked).encode()).hexdigest()[:12]
+        self.prompt = short_digest(asked)
 
     def code(self, episode: Episode, dilemma: Dilemma, role: str) -> tuple[Codes, str]:
         """The codes of a role, or none and the reason.

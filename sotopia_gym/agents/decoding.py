@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ContextDecorator, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -295,7 +295,7 @@ def check_exact(model: Any) -> None:
         )
 
 
-class _AnyLength:
+class _AnyLength(ContextDecorator):
     """While entered, by however many threads, attention is never that of cuDNN.
 
     On some GPUs torch prefers it, and compiles it anew for every length that it meets, which here

@@ -263,12 +263,13 @@ class Sampler:
             self._working = True
             self._thread.submit(self._work)
 
+    @any_length
     def _work(self) -> None:
         self.model.eval()
         batch, running = Batch(self.model, exact=self._exact), list[_Request]()
         while True:
             try:
-                with torch.inference_mode(), any_length:
+                with torch.inference_mode():
                     if not self._round(batch, running):
                         return
             except Exception as error:  # whatever it is, nobody may wait for ever

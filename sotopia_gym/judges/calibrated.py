@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from sotopia_gym.episodes.schema import DimensionScore, Episode, Judgement
 from sotopia_gym.errors import JudgeError, missing_extra
 from sotopia_gym.files import write_whole
 from sotopia_gym.judges.base import Judge
-from sotopia_gym.tasks.schema import Suite, canonical_json
+from sotopia_gym.tasks.schema import Suite, short_digest
 
 
 class Calibration(BaseModel):
@@ -122,7 +121,7 @@ class CalibratedJudge(Judge):
         self.name = f"calibrated:{base.name}"
         self.dimensions = base.dimensions
         # Another map gives other scores, though it asks the same.
-        mapped = hashlib.sha256(canonical_json(calibration.maps).encode()).hexdigest()[:12]
+        mapped = short_digest(calibration.maps)
         self.prompt = f"{base.prompt} calibration:{mapped}".strip()
         self._base, self._calibration = base, calibration
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import statistics
 from collections.abc import Iterable
 
@@ -10,7 +9,7 @@ from sotopia_gym.episodes.dimensions import DIMENSIONS
 from sotopia_gym.episodes.schema import HUMAN_PREFIX, DimensionScore, Episode, Judgement
 from sotopia_gym.errors import JudgeError
 from sotopia_gym.judges.base import Judge
-from sotopia_gym.tasks.schema import Suite, canonical_json
+from sotopia_gym.tasks.schema import Suite, short_digest
 
 
 class HumanJudge(Judge):
@@ -37,7 +36,7 @@ class HumanJudge(Judge):
             key: sorted(rating.model_dump_json() for rating in ratings)
             for key, ratings in self._ratings.items()
         }
-        self.prompt = f"ratings:{hashlib.sha256(canonical_json(known).encode()).hexdigest()[:12]}"
+        self.prompt = f"ratings:{short_digest(known)}"
 
     def check(self, suite: Suite) -> None:
         """Raise JudgeError: ratings are of episodes that were played before."""

@@ -41,7 +41,7 @@ from sotopia_gym.tasks.schema import (
     Scenario,
     Suite,
     Task,
-    canonical_json,
+    short_digest,
 )
 from sotopia_gym.tasks.similarity import (
     SAME_MEANING,
@@ -246,8 +246,7 @@ class Generator:
         people = [character.character_id for character in self._cast]
         asked: list[Any] = [_INSTRUCTION, self._schema, model.name, sorted(texts), people]
         asked += [shots, pairs, attempts, embed is not None, temperature, max_tokens, seed]
-        digest = hashlib.sha256(canonical_json(asked).encode()).hexdigest()[:12]
-        self.settings = f"{PROMPT_VERSION}:{digest}"
+        self.settings = f"{PROMPT_VERSION}:{short_digest(asked)}"
 
     async def generate(
         self,

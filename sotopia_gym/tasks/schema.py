@@ -344,3 +344,8 @@ class Suite(_Model):
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no spaces: equal values give equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def short_digest(value: Any) -> str:
+    """Twelve hexadecimal digits that equal values share, and others hardly ever."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:12]
